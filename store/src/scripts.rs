@@ -1,0 +1,139 @@
+//! The scripts, bundled from their files with the shared parts in front, named by their digest.
+//!
+//! A script is sent by its digest and loaded only where Redis does not know it, so two versions of
+//! Maestro can work on one Redis: each has its own digests.
+
+use std::collections::HashMap;
+
+/// A script as Redis gets it.
+#[derive(Debug, Clone)]
+pub struct BundledScript {
+    /// The text, shared parts included.
+    pub text: String,
+    /// SHA-1 of the text, in hex: what EVALSHA wants.
+    pub digest: String,
+}
+
+/// All scripts by name.
+#[derive(Debug, Clone)]
+pub struct ScriptSet {
+    scripts: HashMap<&'static str, BundledScript>,
+}
+
+const PRELUDE: (&str, &str) = ("prelude", include_str!("scripts/prelude.lua"));
+const FLOW: (&str, &str) = ("flow", include_str!("scripts/flow.lua"));
+const SHARED_STATE: (&str, &str) = ("shared_state", include_str!("scripts/shared_state.lua"));
+const GRANT: (&str, &str) = ("grant", include_str!("scripts/grant.lua"));
+const SWEEPING: (&str, &str) = ("sweeping", include_str!("scripts/sweeping.lua"));
+
+type Part = (&'static str, &'static str);
+
+const SCRIPTS: &[(&str, &[Part], &str)] = &[
+    ("init", &[PRELUDE], include_str!("scripts/init.lua")),
+    ("submit", &[PRELUDE, FLOW], include_str!("scripts/submit.lua")),
+    ("step", &[PRELUDE, FLOW, SHARED_STATE, GRANT], include_str!("scripts/step.lua")),
+    ("expand", &[PRELUDE, FLOW], include_str!("scripts/expand.lua")),
+    ("attach", &[PRELUDE, FLOW, SWEEPING], include_str!("scripts/attach.lua")),
+    ("detach", &[PRELUDE, FLOW, SWEEPING], include_str!("scripts/detach.lua")),
+    ("beat", &[PRELUDE, FLOW, SWEEPING], include_str!("scripts/beat.lua")),
+    ("sweep", &[PRELUDE, FLOW, SWEEPING], include_str!("scripts/sweep.lua")),
+    ("cancel", &[PRELUDE, FLOW], include_str!("scripts/cancel.lua")),
+    ("stop", &[PRELUDE, FLOW], include_str!("scripts/stop.lua")),
+    ("lead", &[PRELUDE], include_str!("scripts/lead.lua")),
+    ("gc", &[PRELUDE], include_str!("scripts/gc.lua")),
+    ("state_set", &[PRELUDE, SHARED_STATE], include_str!("scripts/state_set.lua")),
+    ("state_delete", &[PRELUDE], include_str!("scripts/state_delete.lua")),
+];
+
+impl ScriptSet {
+    /// The scripts as they are.
+    pub fn bundled() -> ScriptSet {
+        ScriptSet::edited(&[])
+    }
+
+    /// The scripts with pieces of their text replaced, for tests: a clock that is read from the cell
+    /// instead of from Redis, or a guard taken out to see whether the tests notice.
+    ///
+    /// # Panics
+    /// If a piece to be replaced does not occur: the test would prove nothing.
+    pub fn edited(edits: &[(&str, &str)]) -> ScriptSet {
+        let mut used = vec![false; edits.len()];
+        let scripts = SCRIPTS
+            .iter()
+            .map(|(name, parts, body)| {
+                let mut text = bundle(parts, body);
+                for (edit, used) in edits.iter().zip(&mut used) {
+                    *used |= text.contains(edit.0);
+                    text = text.replace(edit.0, edit.1);
+                }
+                let digest = sha1_hex(&text);
+                (*name, BundledScript { text, digest })
+            })
+            .collect();
+        for (edit, used) in edits.iter().zip(used) {
+            assert!(used, "no script contains `{}`", edit.0);
+        }
+        ScriptSet { scripts }
+    }
+
+    /// One script.
+    ///
+    /// # Panics
+    /// If there is none of that name: names are written in this crate only.
+    pub fn get(&self, name: &str) -> &BundledScript {
+        self.scripts.get(name).unwrap_or_else(|| panic!("no script is called `{name}`"))
+    }
+
+    /// All of them, to be loaded when a connection is made.
+    pub fn all(&self) -> impl Iterator<Item = &BundledScript> {
+        self.scripts.values()
+    }
+}
+
+/// Puts the shared parts between a script's first line, which Redis reads, and its text.
+fn bundle(parts: &[Part], body: &str) -> String {
+    let (first, rest) = body.split_once('\n').expect("a script has more than one line");
+    let mut text = String::with_capacity(body.len() + parts.iter().map(|part| part.1.len()).sum::<usize>());
+    text.push_str(first);
+    text.push('\n');
+    for (_, part) in parts {
+        text.push_str(part);
+        text.push('\n');
+    }
+    text.push_str(rest);
+    text
+}
+
+fn sha1_hex(text: &str) -> String {
+    redis::Script::new(text).get_hash().to_owned()
+}
+
+/// The edit that lets a test set the wall clock: scripts read it from the cell's field `test_wall`.
+pub const TEST_CLOCK: (&str, &str) = (
+    "local t = call('TIME')\n  return t[1] * 1000 + math.floor(t[2] / 1000)",
+    "return tonumber(call('HGET', KEYS[1], 'test_wall') or '1700000000000')",
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_script_begins_with_the_line_that_redis_reads() {
+        for script in ScriptSet::bundled().all() {
+            assert!(script.text.starts_with("#!lua"), "{}", script.text.lines().next().unwrap_or_default());
+        }
+    }
+
+    #[test]
+    fn an_edit_changes_the_digest_of_what_it_touches() {
+        let edited = ScriptSet::edited(&[TEST_CLOCK]);
+        assert_ne!(edited.get("step").digest, ScriptSet::bundled().get("step").digest);
+    }
+
+    #[test]
+    #[should_panic(expected = "no script contains")]
+    fn an_edit_that_touches_nothing_is_a_mistake() {
+        ScriptSet::edited(&[("no such text", "")]);
+    }
+}

@@ -1,0 +1,58 @@
+#!lua flags=allow-oom
+-- beat: renews a lease and compares what the worker runs with what it holds.
+--
+-- KEYS[1]  ctl            hash    the cell
+-- ARGV[1]  epoch          refused unless it is the cell's
+-- ARGV[2]  incarnation
+-- ARGV[3]  lease          ms from now
+-- ARGV[4]  status         JSON of the worker: slots, memory, mode
+-- ARGV[5]  types          served agent types as `+a+b+`
+-- ARGV[6]  n              attempts it runs, then for each: run, index, attempt
+--
+-- reply    {"OK", mode, verdicts, unknown, registry version} | {"FENCED"} | {"GONE"} | {"EPOCH", epoch} | {"SCHEMA", version}
+--          a verdict is OK, CANCEL or STALE; `unknown` lists attempts held but not listed
+
+local refused = open(ARGV[1])
+if refused then return refused end
+local inc = ARGV[2]
+local until_clk = call('ZSCORE', prefix .. 'leases', inc)
+if not until_clk or tonumber(until_clk) < clk then return { 'FENCED' } end
+keep_time()
+call('ZADD', prefix .. 'leases', clk + tonumber(ARGV[3]), inc)
+call('HSET', prefix .. 'w:' .. inc, 'status', ARGV[4], 'types', ARGV[5], 'beat', wall)
+
+local listed, verdicts = {}, {}
+for i = 1, tonumber(ARGV[6]) do
+  local at = 4 + i * 3
+  local run, idx, attempt = ARGV[at], ARGV[at + 1], ARGV[at + 2]
+  listed[run .. '.' .. idx] = true
+  local r = run_of(run)
+  local rec = false
+  if r then
+    load_records(r, { idx })
+    rec = r.rec[idx]
+  end
+  if not rec or tostring(rec[ATT]) ~= attempt or rec[OWNER] ~= inc then
+    verdicts[i] = 'STALE'
+  elseif rec[ST] == 'X' then
+    verdicts[i] = 'CANCEL'
+  elseif rec[ST] == 'R' then
+    verdicts[i] = 'OK'
+  else
+    verdicts[i] = 'STALE'
+  end
+end
+local unknown = {}
+for _, id in ipairs(call('SMEMBERS', prefix .. 'own:' .. inc)) do
+  if not listed[id] then
+    local run, idx = string.match(id, '^(%w+)%.(%d+)$')
+    local r = run_of(run)
+    if r then
+      load_records(r, { idx })
+      local rec = r.rec[idx]
+      if rec then unknown[#unknown + 1] = { run, tonumber(idx), tonumber(rec[ATT]) } end
+    end
+  end
+end
+if mode == 'run' or mode == 'drain' then sweep(10) end
+return { 'OK', mode, verdicts, unknown, tonumber(call('HGET', KEYS[1], 'registry') or '0') }

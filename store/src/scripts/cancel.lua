@@ -1,0 +1,22 @@
+#!lua flags=allow-oom
+-- cancel: ends one task; an attempt that runs is told to end.
+--
+-- KEYS[1]  ctl      hash    the cell
+-- ARGV[1]  epoch    refused unless it is the cell's
+-- ARGV[2]  run
+-- ARGV[3]  index
+--
+-- from     blocked, queued, parked, running
+-- to       cancelled, cancelling
+-- reply    {"OK"} | {"CANCELLING"} | {"DUP"} | {"FINAL", letter} | {"NONE"} | {"GONE"} | {"EPOCH", epoch} | {"SCHEMA", version}
+
+local refused = open(ARGV[1])
+if refused then return refused end
+local r = run_of(ARGV[2])
+if not r or r.status == 'loading' then return { 'GONE' } end
+keep_time()
+local verdict = cancel_task(r, ARGV[3])
+admit()
+flush()
+if verdict == 'FINAL' then return { 'FINAL', r.rec[ARGV[3]][ST] } end
+return { verdict }

@@ -1,0 +1,20 @@
+#!lua flags=allow-oom
+-- detach: a process that holds nothing any more takes its leave; what it still holds counts as lost.
+--
+-- KEYS[1]  ctl            hash    the cell
+-- ARGV[1]  epoch          refused unless it is the cell's
+-- ARGV[2]  incarnation
+--
+-- reply    {"OK"} | {"GONE"} | {"EPOCH", epoch} | {"SCHEMA", version}
+
+local refused = open(ARGV[1])
+if refused then return refused end
+local inc = ARGV[2]
+if call('EXISTS', prefix .. 'w:' .. inc) == 0 then return { 'OK' } end
+keep_time()
+call('ZADD', prefix .. 'leases', 0, inc)
+if call('HGET', prefix .. 'leader', 'inc') == inc then call('DEL', prefix .. 'leader') end
+bury(inc, 50)
+admit()
+flush()
+return { 'OK' }

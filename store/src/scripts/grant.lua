@@ -1,0 +1,221 @@
+-- grant: handing ready tasks to a worker.
+
+-- What the templates of a task read: outputs of steps, their records, shared state.
+local function gather(r, needs, values)
+  for kind, name in string.gmatch(needs, '(%a)(%S+)') do
+    if kind == 's' then
+      local key = string.gsub(name, '%%(%x%x)', function(hex) return string.char(tonumber(hex, 16)) end)
+      local v = call('HMGET', prefix .. 'state:' .. key, 'v', 't')
+      values[#values + 1] = { 's', key, v[1], v[2] }
+    else
+      local record = call('HGET', r.key .. ':task', name)
+      if kind == 'g' then
+        local w = window_of(r, 'g' .. name)
+        values[#values + 1] = { 'g', name, w and w.first or 0, w and (w.end_ - w.first) or 0, record }
+      else
+        values[#values + 1] = { 'o', name, call('HGET', r.key .. ':out', name), record }
+      end
+    end
+  end
+end
+
+local function grant_reply(r, idx, rec)
+  load_heads(r, { idx })
+  local head = r.head[idx]
+  local values = {}
+  gather(r, head.needs, values)
+  gather(r, shared_of(r, rec[SHARED]).needs, values)
+  return { r.id, tonumber(idx), tonumber(rec[ATT]), tonumber(rec[FAILS]), tonumber(rec[LOST]), tonumber(rec[PARKS]), tonumber(rec[HOST]), tonumber(rec[SHARED]), rec[WINDOW], r.body[idx], values }
+end
+
+-- The first tasks of several queues, the one that waited longest (by rank) before the others.
+local function heads_of(queues, want)
+  local lists, picks = {}, {}
+  for _, queue in ipairs(queues) do
+    local members = call('ZRANGE', prefix .. 'q:' .. queue, 0, want, 'WITHSCORES')
+    if #members > 0 then lists[#lists + 1] = { queue = queue, members = members, at = 1 } end
+  end
+  return lists
+end
+
+local function next_pick(lists)
+  local best
+  for _, list in ipairs(lists) do
+    local member = list.members[list.at]
+    if member and (not best or member < best.members[best.at]) then best = list end
+  end
+  if not best then return nil end
+  local member, score = best.members[best.at], tonumber(best.members[best.at + 1])
+  best.at = best.at + 2
+  return { queue = best.queue, list = best, member = member, score = score }
+end
+
+local function split_member(pick)
+  local _, id, idx = string.match(pick.member, '^(%d+):(%w+)%.(%d+)$')
+  return id, idx
+end
+
+-- Whether a type that is limited across the cluster has room for one more.
+local function has_room(limits, used, slug)
+  local limit = limits[slug]
+  if not limit then return true end
+  if not used[slug] then used[slug] = call('SCARD', prefix .. 'slots:' .. slug) end
+  return used[slug] < limit
+end
+
+local function read_limits()
+  local flat, limits = call('HGETALL', prefix .. 'limits'), {}
+  for i = 1, #flat, 2 do limits[flat[i]] = tonumber(flat[i + 1]) end
+  return limits
+end
+
+-- Loads what a batch of picks needs, run by run.
+local function load_picks(picks)
+  local by_run, order = {}, {}
+  for _, pick in ipairs(picks) do
+    pick.run, pick.idx = split_member(pick)
+    if not by_run[pick.run] then
+      by_run[pick.run] = {}
+      order[#order + 1] = pick.run
+    end
+    local indexes = by_run[pick.run]
+    indexes[#indexes + 1] = pick.idx
+  end
+  for _, id in ipairs(order) do
+    local r = run_of(id)
+    if r then
+      load_records(r, by_run[id])
+      load_heads(r, by_run[id])
+    end
+  end
+end
+
+-- Decides what becomes of one pick: 'grant', 'drop', 'cancel', 'move' or 'full'.
+local function judge(pick, name, limits, used)
+  local r = run_of(pick.run)
+  local rec = r and r.rec[pick.idx]
+  if not rec or rec[ST] ~= 'Q' or rec[PLACE] ~= pick.queue then return 'drop' end
+  if not spared(r, rec[FLAGS]) then return 'cancel' end
+  local bound = has(rec[FLAGS], 'b') and string.sub(pick.queue, 1, 2) ~= 'c:'
+  if bound and r.pin ~= '' and r.pin ~= name then return 'move' end
+  if not has_room(limits, used, shared_of(r, rec[SHARED]).slug) then return 'full' end
+  return 'grant'
+end
+
+-- Gives the task to the worker: from here on its attempt has a number and an owner.
+local function take(pick, inc, name, limits, used, held)
+  local r, idx = run_of(pick.run), pick.idx
+  local rec = r.rec[idx]
+  local shared = shared_of(r, rec[SHARED])
+  local first_time = tonumber(rec[ATT]) == 0
+  rec[ST], rec[ATT], rec[OWNER], rec[STARTED], rec[FINISHED], rec[PLACE] = 'R', rec[ATT] + 1, inc, wall, '', ''
+  touch(r, idx)
+  if has(rec[FLAGS], 'b') and r.pin == '' then
+    r.pin = name
+    call('SADD', prefix .. 'pins:' .. name, r.id)
+  end
+  local id = r.id .. '.' .. idx
+  held.own[#held.own + 1] = id
+  held.deadlines[#held.deadlines + 1] = clk + shared.timeout + DEADLINE_GRACE_MS
+  held.deadlines[#held.deadlines + 1] = 'a' .. id .. '.' .. rec[ATT]
+  if limits[shared.slug] then
+    call('SADD', prefix .. 'slots:' .. shared.slug, id)
+    used[shared.slug] = used[shared.slug] + 1
+  end
+  if first_time then
+    forget_queue_timeout(r, idx, rec)
+    local w = rec[WINDOW] ~= '' and window_of(r, rec[WINDOW])
+    if w and w.limit == 0 then
+      w.here = w.here - 1
+      r.win_changed[w.name] = true
+    end
+  end
+  local tag = pick.score - (shared.priority - 1) * FAIRNESS_K
+  if tag > (held.virtual[pick.queue] or -1) then held.virtual[pick.queue] = tag end
+  if (bells[pick.queue] or 0) > 0 then bells[pick.queue] = bells[pick.queue] - 1 end
+  tell('started', id, rec[ATT], inc, name)
+end
+
+local function keep_virtual(queue, tag)
+  local known = queue_tags[queue] or tonumber(call('HGET', prefix .. 'vt', queue) or '0')
+  if tag > known then
+    call('HSET', prefix .. 'vt', queue, tag)
+    known = tag
+  end
+  queue_tags[queue] = known
+  queue_adds[queue] = queue_adds[queue] or {}
+end
+
+-- Queues of several types at once, as far as this worker serves them all.
+local function add_combined(queues, types)
+  for _, queue in ipairs(call('SMEMBERS', prefix .. 'combined')) do
+    if call('EXISTS', prefix .. 'q:' .. queue) == 0 then
+      call('SREM', prefix .. 'combined', queue)
+    else
+      local all = true
+      for _, slug in ipairs(type_list(queue)) do
+        if not string.find(types, '+' .. slug .. '+', 1, true) then all = false end
+      end
+      if all then queues[#queues + 1] = queue end
+    end
+  end
+end
+
+-- Claims up to `want` tasks. Returns them and whether work was left behind.
+local function claim(inc, name, types, want, queues)
+  add_combined(queues, types)
+  local lists = heads_of(queues, want)
+  local limits, used = read_limits(), {}
+  local held = { own = {}, deadlines = {}, virtual = {} }
+  local granted, removed = {}, {}
+  local rounds = 0
+  while #granted < want and rounds < 4 do
+    rounds = rounds + 1
+    local picks = {}
+    while #granted + #picks < want do
+      local pick = next_pick(lists)
+      if not pick then break end
+      picks[#picks + 1] = pick
+    end
+    if #picks == 0 then break end
+    load_picks(picks)
+    for _, pick in ipairs(picks) do
+      local verdict = pick.list.full and 'full' or judge(pick, name, limits, used)
+      if verdict == 'full' then
+        pick.list.full = true
+      else
+        local list = removed[pick.queue] or {}
+        removed[pick.queue] = list
+        list[#list + 1] = pick.member
+        local r = run_of(pick.run)
+        if verdict == 'grant' then
+          take(pick, inc, name, limits, used, held)
+          granted[#granted + 1] = pick
+        elseif verdict == 'cancel' then
+          leave(r)
+          conclude(r, pick.idx, r.rec[pick.idx], 'N', '', '')
+        elseif verdict == 'move' then
+          local rec = r.rec[pick.idx]
+          push(r, pick.idx, rec, shared_of(r, rec[SHARED]), true)
+        end
+      end
+    end
+    for _, list in ipairs(lists) do
+      if list.full then list.at = #list.members + 1 end
+    end
+  end
+  for queue, members in pairs(removed) do call('ZREM', prefix .. 'q:' .. queue, unpack(members)) end
+  for queue, tag in pairs(held.virtual) do keep_virtual(queue, tag) end
+  if #held.own > 0 then
+    call('SADD', prefix .. 'own:' .. inc, unpack(held.own))
+    call('ZADD', prefix .. 'deadlines', unpack(held.deadlines))
+  end
+  local more = false
+  for _, list in ipairs(lists) do
+    if list.members[list.at] then
+      more = true
+      if call('LLEN', prefix .. 'bell:' .. list.queue) == 0 then ring(list.queue, 1) end
+    end
+  end
+  return granted, more
+end

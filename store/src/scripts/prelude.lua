@@ -1,0 +1,87 @@
+-- prelude: what every script shares: the cell, its clock, records, events and bells.
+--
+-- KEYS[1] is the cell's `ctl`; every other key is made from its prefix, so that all of
+-- them carry the cell's hash tag. A script reads and checks all it needs, then writes.
+-- Numbers stay below 2^53 and times have 13 digits, which Lua prints exactly.
+
+local SCHEMA = '1'
+local CLOCK_STEP_MS = 5000
+local BELL_TOKENS = 32
+local EVENTS_KEPT = 200000
+
+local call = redis.call
+local prefix = string.sub(KEYS[1], 1, -4)
+local clk, wall, mode, epoch
+
+local function wall_ms()
+  local t = call('TIME')
+  return t[1] * 1000 + math.floor(t[2] / 1000)
+end
+
+-- Opens the cell: nil, or the reply that refuses. The logical clock follows the wall
+-- clock, by at most CLOCK_STEP_MS a call and never back, so that a jump expires nobody.
+local function open(wanted_epoch)
+  local c = call('HMGET', KEYS[1], 'schema', 'epoch', 'mode', 'clk', 'wall')
+  if not c[1] then return { 'GONE' } end
+  if c[1] ~= SCHEMA then return { 'SCHEMA', c[1] } end
+  epoch = c[2]
+  if wanted_epoch ~= '' and epoch ~= wanted_epoch then return { 'EPOCH', epoch } end
+  mode = c[3]
+  wall = wall_ms()
+  local passed = wall - tonumber(c[5])
+  if passed < 0 or mode == 'frozen' then passed = 0 end
+  if passed > CLOCK_STEP_MS then passed = CLOCK_STEP_MS end
+  clk = tonumber(c[4]) + passed
+end
+
+local function keep_time()
+  call('HSET', KEYS[1], 'clk', clk, 'wall', wall)
+end
+
+-- A task's record: one line of text, absent while the task was never ready.
+local ST, ATT, OWNER, FAILS, LOST, PARKS, HOST = 1, 2, 3, 4, 5, 6, 7
+local QUEUED, STARTED, FINISHED, EXIT, REASON = 8, 9, 10, 11, 12
+local SHARED, WINDOW, FLAGS, RANK, PLACE = 13, 14, 15, 16, 17
+local RECORD = '^' .. string.rep('([^,]*),', 16) .. '([^,]*)$'
+
+local function read_record(text)
+  return { string.match(text, RECORD) }
+end
+
+local function new_record(head)
+  return { 'B', 0, '', 0, 0, 0, 0, '', '', '', '', '', head.shared, head.window, head.flags, '', '' }
+end
+
+local function is_final(st)
+  return st == 'C' or st == 'F' or st == 'K' or st == 'N'
+end
+
+-- Events: one line each, all of a call in one entry. Ids, kinds and reasons, never payloads.
+local events = {}
+
+local function tell(kind, subject, attempt, who, detail)
+  events[#events + 1] = kind .. '\t' .. subject .. '\t' .. (attempt or '') .. '\t' .. (who or '') .. '\t' .. (detail or '')
+end
+
+local function write_events()
+  if #events == 0 then return end
+  call('XADD', prefix .. 'events', 'MAXLEN', '~', EVENTS_KEPT, '*', 'e', table.concat(events, '\n'))
+  events = {}
+end
+
+-- Bells: wake-up tokens, a hint and never the truth.
+local bells = {}
+
+local function ring(name, tokens)
+  bells[name] = (bells[name] or 0) + tokens
+end
+
+local function ring_bells()
+  for name, tokens in pairs(bells) do
+    local key = prefix .. 'bell:' .. name
+    local room = BELL_TOKENS - call('LLEN', key)
+    if tokens > room then tokens = room end
+    for _ = 1, tokens do call('RPUSH', key, '1') end
+  end
+  bells = {}
+end

@@ -1,0 +1,303 @@
+//! Processes that hold work: attach, beat, detach, and who is there.
+
+use std::time::Duration;
+
+use maestro_model::ids::{Attempt, Incarnation, RunId, TaskId};
+use maestro_model::plan::QueueName;
+use redis::Value;
+use serde::{Deserialize, Serialize};
+
+use crate::cell::{Reply, Store, decode};
+use crate::error::{Refusal, StoreError};
+use crate::step::CellMode;
+
+/// What kind of process it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProcessRole {
+    /// Runs tasks.
+    Worker,
+    /// Sweeps, leads, expands.
+    Coordinator,
+}
+
+/// What a process says of itself when it attaches.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AboutProcess {
+    /// What it does.
+    pub role: ProcessRole,
+    /// The host's name.
+    pub host: String,
+    /// Its process id there.
+    pub pid: u32,
+    /// Tasks it runs at one time.
+    pub slots: u32,
+    /// Maestro's version.
+    pub version: String,
+    /// Labels given on its command line.
+    #[serde(default)]
+    pub labels: std::collections::BTreeMap<String, String>,
+    /// What confines its agents.
+    #[serde(default)]
+    pub confinement: Vec<String>,
+}
+
+/// What a process says of itself with each beat.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ProcessStatus {
+    /// Tasks running.
+    #[serde(default)]
+    pub running: u32,
+    /// Whether it takes no new ones.
+    #[serde(default)]
+    pub draining: bool,
+    /// Resident memory, bytes.
+    #[serde(default)]
+    pub memory_bytes: u64,
+    /// What is wrong with its host, if anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+}
+
+/// A process that has attached.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AttachedProcess {
+    /// Its incarnation.
+    pub incarnation: Incarnation,
+    /// Its name.
+    pub name: String,
+    /// Agent types it serves.
+    pub types: Vec<String>,
+    /// What it said when it attached.
+    pub about: AboutProcess,
+    /// What it said last.
+    pub status: ProcessStatus,
+    /// When it attached, ms since 1970.
+    pub since_ms: u64,
+    /// When it was last heard, ms since 1970.
+    pub beat_ms: u64,
+    /// Whether its lease still holds.
+    pub alive: bool,
+    /// Attempts it holds.
+    pub holds: u32,
+}
+
+/// What the cluster thinks of an attempt that a worker says it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BeatVerdict {
+    /// It is yours.
+    Yours,
+    /// End it: the task is being cancelled.
+    Cancel,
+    /// End it and forget it: another attempt, or an end, speaks for the task.
+    Stale,
+}
+
+/// The answer to a beat.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BeatReply {
+    /// What the cell does with work.
+    pub mode: CellMode,
+    /// One for each attempt listed.
+    pub verdicts: Vec<BeatVerdict>,
+    /// Held by this process but not listed: a grant whose answer was lost.
+    pub unknown: Vec<(TaskId, Attempt)>,
+    /// Grows with every change of the registered agent types.
+    pub registry: u64,
+}
+
+/// `+a+b+`: the form in which scripts look a type up.
+fn joined(types: &[String]) -> String {
+    if types.is_empty() { String::new() } else { format!("+{}+", types.join("+")) }
+}
+
+impl Store {
+    /// Makes a process known under a name and gives it a lease. Sent again, it renews.
+    ///
+    /// # Errors
+    /// `Refusal::NameTaken` if another live process has the name and `takeover` is false.
+    pub async fn attach(
+        &self,
+        incarnation: &Incarnation,
+        name: &str,
+        types: &[String],
+        lease: Duration,
+        takeover: bool,
+        about: &AboutProcess,
+    ) -> Result<(), StoreError> {
+        let about_json = serde_json::to_string(about).expect("plain data");
+        let value = self.eval("attach", |command| {
+            command.arg(self.epoch()).arg(incarnation.as_str()).arg(name).arg(joined(types));
+            command.arg(lease.as_millis() as u64).arg(u8::from(takeover)).arg(about_json);
+        });
+        let reply = Reply::read("attach", value.await?)?;
+        match reply.word.as_str() {
+            "OK" => Ok(()),
+            "GONE" => Err(Refusal::ClusterGone.into()),
+            "DUPNAME" => {
+                let holder: Option<AboutProcess> = serde_json::from_str(&reply.text(1)?).ok();
+                let about = holder
+                    .map_or("unknown".to_owned(), |about| format!("pid {} on {}", about.pid, about.host));
+                let age = Duration::from_millis(reply.get::<i64>(2)?.max(0) as u64);
+                Err(Refusal::NameTaken { name: name.to_owned(), about, age }.into())
+            }
+            _ => Err(reply.unexpected()),
+        }
+    }
+
+    /// Renews the lease and compares notes.
+    ///
+    /// # Errors
+    /// `Refusal::Fenced` if the lease ran out before: nothing this process holds is its own any more.
+    pub async fn beat(
+        &self,
+        incarnation: &Incarnation,
+        lease: Duration,
+        types: &[String],
+        status: &ProcessStatus,
+        running: &[(TaskId, Attempt)],
+    ) -> Result<BeatReply, StoreError> {
+        let status_json = serde_json::to_string(status).expect("plain data");
+        let value = self.eval("beat", |command| {
+            command.arg(self.epoch()).arg(incarnation.as_str()).arg(lease.as_millis() as u64);
+            command.arg(status_json).arg(joined(types)).arg(running.len());
+            for (task, attempt) in running {
+                command.arg(task.run.as_str()).arg(task.index).arg(attempt.0);
+            }
+        });
+        let reply = Reply::read("beat", value.await?)?;
+        match reply.word.as_str() {
+            "OK" => {}
+            "GONE" => return Err(Refusal::ClusterGone.into()),
+            _ => return Err(reply.unexpected()),
+        }
+        let words: Vec<String> = reply.get(1)?;
+        let verdicts = words.iter().map(|word| match word.as_str() {
+            "OK" => Ok(BeatVerdict::Yours),
+            "CANCEL" => Ok(BeatVerdict::Cancel),
+            "STALE" => Ok(BeatVerdict::Stale),
+            _ => Err(StoreError::unreadable("the verdict of a beat", word)),
+        });
+        let unknown: Vec<(String, u32, u32)> = reply.get(2)?;
+        let unknown = unknown.into_iter().map(|(run, index, attempt)| {
+            let run: RunId = run.parse().map_err(|_| StoreError::unreadable("a run id", &run))?;
+            Ok((TaskId { run, index }, Attempt(attempt)))
+        });
+        Ok(BeatReply {
+            mode: CellMode::read(&reply.text(0)?),
+            verdicts: verdicts.collect::<Result<_, _>>()?,
+            unknown: unknown.collect::<Result<_, StoreError>>()?,
+            registry: reply.get(3)?,
+        })
+    }
+
+    /// Takes leave. What is still held counts as lost.
+    ///
+    /// # Errors
+    /// `Unreachable`, `Refused`.
+    pub async fn detach(&self, incarnation: &Incarnation) -> Result<(), StoreError> {
+        let value = self.eval("detach", |command| {
+            command.arg(self.epoch()).arg(incarnation.as_str());
+        });
+        let reply = Reply::read("detach", value.await?)?;
+        if reply.word == "OK" { Ok(()) } else { Err(reply.unexpected()) }
+    }
+
+    /// Who has attached, by name; coordinators too.
+    ///
+    /// # Errors
+    /// `Unreachable`, `Refused`, `Unreadable`.
+    pub async fn processes(&self) -> Result<Vec<AttachedProcess>, StoreError> {
+        let command =
+            redis::cmd("ZRANGE").arg(self.keys().leases()).arg(0).arg(-1).arg("WITHSCORES").to_owned();
+        let leases: Vec<(String, f64)> = decode("the leases", self.ask(&command).await?)?;
+        let clock = redis::cmd("HGET").arg(self.keys().ctl()).arg("clk").to_owned();
+        let clock: f64 = decode("the clock", self.ask(&clock).await?)?;
+        let mut pipeline = redis::pipe();
+        for (incarnation, _) in &leases {
+            let fields = ["name", "types", "about", "status", "since", "beat"];
+            pipeline.cmd("HMGET").arg(self.keys().worker(incarnation)).arg(&fields);
+            pipeline.cmd("SCARD").arg(self.keys().own(incarnation));
+        }
+        let mut values = self.ask_all(&pipeline).await?.into_iter();
+        let mut processes = Vec::new();
+        for (incarnation, until) in leases {
+            let fields: Vec<Option<String>> = decode("a worker", values.next().unwrap_or(Value::Nil))?;
+            let holds: u32 = decode("what a worker holds", values.next().unwrap_or(Value::Int(0)))?;
+            // A process may leave between the two reads.
+            if fields.first().is_none_or(Option::is_none) {
+                continue;
+            }
+            processes.push(read_process(incarnation, fields, holds, until >= clock)?);
+        }
+        processes.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(processes)
+    }
+
+    /// Blocks until one of the bells rings, at most `longest`. Uses a connection of its own, made by
+    /// `bells`.
+    ///
+    /// # Errors
+    /// `Unreachable`, `Refused`.
+    pub async fn bells(&self, longest: Duration) -> Result<Bells, StoreError> {
+        Ok(Bells { connection: self.link().dedicated(longest).await?, store: self.clone(), longest })
+    }
+}
+
+fn read_process(
+    incarnation: String,
+    fields: Vec<Option<String>>,
+    holds: u32,
+    alive: bool,
+) -> Result<AttachedProcess, StoreError> {
+    let field = |place: usize| fields.get(place).cloned().flatten().unwrap_or_default();
+    let about = field(2);
+    Ok(AttachedProcess {
+        incarnation: Incarnation::from_stored(incarnation),
+        name: field(0),
+        types: field(1).split('+').filter(|slug| !slug.is_empty()).map(str::to_owned).collect(),
+        about: serde_json::from_str(&about)
+            .map_err(|_| StoreError::unreadable("what a worker says", &about))?,
+        status: serde_json::from_str(&field(3)).unwrap_or_default(),
+        since_ms: field(4).parse().unwrap_or(0),
+        beat_ms: field(5).parse().unwrap_or(0),
+        alive,
+        holds,
+    })
+}
+
+/// A connection that waits for bells.
+#[derive(Debug)]
+pub struct Bells {
+    connection: redis::aio::MultiplexedConnection,
+    store: Store,
+    longest: Duration,
+}
+
+/// A worker's own bell, beside those of queues.
+pub fn own_bell(incarnation: &Incarnation) -> String {
+    format!("w:{incarnation}")
+}
+
+impl Bells {
+    /// Waits for one of the bells; true if one rang. Dropping the future leaves the wait in Redis to
+    /// end by itself, at most after `longest`.
+    ///
+    /// # Errors
+    /// `Unreachable`: make new `bells`, and claim once before waiting again.
+    pub async fn wait(
+        &mut self,
+        incarnation: &Incarnation,
+        queues: &[QueueName],
+    ) -> Result<bool, StoreError> {
+        let mut command = redis::cmd("BLPOP");
+        command.arg(self.store.keys().bell(&own_bell(incarnation)));
+        for queue in queues {
+            command.arg(self.store.keys().bell(queue.as_str()));
+        }
+        command.arg(self.longest.as_secs_f64());
+        let answer = self.connection.send_packed_command(&command).await;
+        let value = answer.map_err(|error| self.store.link().sort(error))?;
+        Ok(!matches!(value, Value::Nil))
+    }
+}
