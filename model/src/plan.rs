@@ -129,6 +129,9 @@ pub struct SharedSpec {
     pub queue: QueueName,
     /// 1 (first) to 5 (last).
     pub priority: u8,
+    /// The role the agent plays, if the step gives one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
     /// The prompt of all items of a `foreach`; other tasks have their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt: Option<String>,
@@ -208,9 +211,10 @@ pub struct PlannedTask {
     pub shared: u32,
     /// What it is.
     pub kind: TaskKind,
-    /// Its own prompt, a template; none for items, whose prompt is shared.
+    /// Its own prompt, a template; none for a `foreach` and its items, whose prompt is shared, and for
+    /// steps of `noop` without one.
     pub prompt: Option<String>,
-    /// What its own prompt reads.
+    /// What its own prompt reads; of a `foreach` that is still to be expanded, what its list reads.
     pub references: References,
     /// How many `depends_on` it waits for, each predecessor counted once.
     pub dependencies: u32,
@@ -218,7 +222,8 @@ pub struct PlannedTask {
     pub triggers: u32,
     /// Who waits for it.
     pub dependents: Vec<Dependent>,
-    /// Whether its failure is taken care of (`on_failure`, or `continue_on: [failed]`).
+    /// Whether its failure is taken care of (`on_failure`, or `continue_on: [failed]`). An item has what
+    /// its group has, which answers for it.
     pub handled: bool,
     /// Whether it is a step that an `on_failure` edge leads to, or lies behind one: spared by `fail_fast`.
     pub handler: bool,

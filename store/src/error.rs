@@ -123,10 +123,7 @@ pub enum Refusal {
 impl StoreError {
     /// An answer that no script gives.
     pub(crate) fn unreadable(what: impl Into<String>, found: impl std::fmt::Debug) -> StoreError {
-        let mut found = format!("{found:?}");
-        if found.len() > 300 {
-            found.truncate(found.floor_char_boundary(300));
-        }
+        let found = format!("{found:?}").chars().take(300).collect();
         StoreError::Unreadable { what: what.into(), found }
     }
 

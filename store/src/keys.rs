@@ -91,6 +91,11 @@ impl Keys {
         self.key(format_args!("own:{incarnation}"))
     }
 
+    /// Runs bound to the worker of a name.
+    pub fn pins(&self, worker: &str) -> String {
+        self.key(format_args!("pins:{worker}"))
+    }
+
     /// Leases by their end.
     pub fn leases(&self) -> String {
         self.key(format_args!("leases"))
@@ -139,6 +144,11 @@ impl Keys {
     /// Runs not yet committed.
     pub fn loading(&self) -> String {
         self.key(format_args!("loading"))
+    }
+
+    /// Parked tasks by when they are due.
+    pub fn delayed(&self) -> String {
+        self.key(format_args!("delayed"))
     }
 
     /// Registered agent types.

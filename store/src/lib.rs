@@ -4,12 +4,14 @@
 //! itself and uses Redis' clock; every script can be sent twice. One method stands for one intention.
 //! Deliberately not here: any decision about what should happen. `docs/protocol.md` lists the keys.
 
+pub mod brought;
 pub mod cell;
 pub mod definitions;
 pub mod duties;
 pub mod encode;
 pub mod error;
 pub mod events;
+pub mod inspect;
 pub mod keys;
 pub mod link;
 pub mod logs;

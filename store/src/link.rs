@@ -126,7 +126,8 @@ impl Link {
     /// `Unreachable` when patience ended, `Refused` with Redis' reason. `Ok(Err)` is NOSCRIPT, which
     /// only `Cell` can mend.
     pub async fn ask(&self, command: &Cmd) -> Result<Result<Value, NoScript>, StoreError> {
-        self.persist(async |connection| connection.clone().send_packed_command(command).await).await
+        let answers = self.persist(Outgoing::One(command)).await?;
+        Ok(answers.map(|values| values.into_iter().next().unwrap_or(Value::Nil)))
     }
 
     /// Sends several commands at once; each may be sent twice.
@@ -134,20 +135,19 @@ impl Link {
     /// # Errors
     /// As `ask`.
     pub async fn ask_all(&self, pipeline: &Pipeline) -> Result<Result<Vec<Value>, NoScript>, StoreError> {
-        let count = pipeline.len();
-        self.persist(async |connection| connection.clone().send_packed_commands(pipeline, 0, count).await)
-            .await
+        // Nothing to ask is answered here: the client takes it for an error.
+        if pipeline.is_empty() {
+            return Ok(Ok(Vec::new()));
+        }
+        self.persist(Outgoing::Many(pipeline)).await
     }
 
-    async fn persist<T>(
-        &self,
-        send: impl AsyncFn(&MultiplexedConnection) -> Result<T, RedisError>,
-    ) -> Result<Result<T, NoScript>, StoreError> {
+    async fn persist(&self, outgoing: Outgoing<'_>) -> Result<Result<Vec<Value>, NoScript>, StoreError> {
         let begun = Instant::now();
         let mut wait = RETRY_WAIT.0;
         loop {
             let error = match self.connection().await {
-                Ok(connection) => match send(&connection).await {
+                Ok(mut connection) => match outgoing.send(&mut connection).await {
                     Ok(value) => return Ok(Ok(value)),
                     Err(error) => error,
                 },
@@ -172,6 +172,29 @@ impl Link {
             let jitter = rand::random_range(0.5..1.0);
             tokio::time::sleep(wait.mul_f64(jitter)).await;
             wait = (wait * 2).min(RETRY_WAIT.1);
+        }
+    }
+}
+
+/// What is sent, and perhaps sent again.
+#[derive(Clone, Copy)]
+enum Outgoing<'a> {
+    One(&'a Cmd),
+    Many(&'a Pipeline),
+}
+
+impl Outgoing<'_> {
+    async fn send(self, connection: &mut MultiplexedConnection) -> Result<Vec<Value>, RedisError> {
+        match self {
+            Outgoing::One(command) => {
+                let value = connection.send_packed_command(command).await?;
+                Ok(vec![value.extract_error()?])
+            }
+            Outgoing::Many(pipeline) => {
+                // A refusal of one command stands among the answers of the others.
+                let values = connection.send_packed_commands(pipeline, 0, pipeline.len()).await?;
+                values.into_iter().map(Value::extract_error).collect()
+            }
         }
     }
 }

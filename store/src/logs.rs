@@ -54,6 +54,9 @@ pub struct LogPiece {
 
 /// Keys outlive the longest retention by a day, and go even if nobody collects them.
 const LOG_LIFE: Duration = Duration::from_secs(8 * 24 * 3600);
+/// An entry as Redis answers it: its id, and bytes by the letter of their stream.
+type LogEntry = (String, Vec<(String, Vec<u8>)>);
+
 /// Pieces read at one time.
 const PIECES_PER_READ: usize = 200;
 
@@ -105,7 +108,7 @@ impl Store {
         let mut command = redis::cmd("XRANGE");
         command.arg(self.keys().log(task, attempt)).arg(format!("({after}")).arg("+");
         command.arg("COUNT").arg(PIECES_PER_READ);
-        let entries: Vec<(String, Vec<(String, Vec<u8>)>)> = decode("a log", self.ask(&command).await?)?;
+        let entries: Vec<LogEntry> = decode("a log", self.ask(&command).await?)?;
         Ok(entries.into_iter().flat_map(|(id, fields)| read_pieces(&id, fields)).collect())
     }
 
@@ -128,7 +131,7 @@ impl Store {
 }
 
 fn read_last(value: Value) -> Result<Option<LogPiece>, StoreError> {
-    let entries: Vec<(String, Vec<(String, Vec<u8>)>)> = decode("a log", value)?;
+    let entries: Vec<LogEntry> = decode("a log", value)?;
     Ok(entries.into_iter().flat_map(|(id, fields)| read_pieces(&id, fields)).next_back())
 }
 

@@ -111,3 +111,39 @@ fn glob_literal(text: &str) -> String {
         .flat_map(|letter| if "*?[]\\^".contains(letter) { vec!['\\', letter] } else { vec![letter] })
         .collect()
 }
+
+/// What Redis has counted since it started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServerCounters {
+    /// Scripts run for clients.
+    pub scripts: u64,
+    /// Bytes received and sent.
+    pub wire_bytes: u64,
+    /// Processor time, user and system, microseconds.
+    pub cpu_us: u64,
+    /// Bytes used.
+    pub used_bytes: u64,
+}
+
+impl Store {
+    /// What Redis has counted; of two, the difference tells what happened between them.
+    ///
+    /// # Errors
+    /// `Unreachable`, `Refused`, `Unreadable`.
+    pub async fn server_counters(&self) -> Result<ServerCounters, StoreError> {
+        let info: String = decode("INFO", self.ask(redis::cmd("INFO").arg("all")).await?)?;
+        let number =
+            |name: &str| -> u64 { info_field(&info, name).and_then(|text| text.parse().ok()).unwrap_or(0) };
+        let seconds =
+            |name: &str| -> f64 { info_field(&info, name).and_then(|text| text.parse().ok()).unwrap_or(0.0) };
+        let scripts = info_field(&info, "cmdstat_evalsha").and_then(|stats| {
+            stats.split(',').find_map(|pair| pair.strip_prefix("calls="))?.parse::<u64>().ok()
+        });
+        Ok(ServerCounters {
+            scripts: scripts.unwrap_or(0),
+            wire_bytes: number("total_net_input_bytes") + number("total_net_output_bytes"),
+            cpu_us: ((seconds("used_cpu_user") + seconds("used_cpu_sys")) * 1e6) as u64,
+            used_bytes: number("used_memory"),
+        })
+    }
+}

@@ -120,6 +120,8 @@ pub struct TaskView {
     pub kind: char,
     /// Which shared part it builds on.
     pub shared: u32,
+    /// Of an item: the task of its `foreach`.
+    pub group: Option<u32>,
     /// Where it is in its life.
     pub status: TaskStatus,
     /// Its record; none while it was never ready.
@@ -262,9 +264,22 @@ impl Store {
         while from < indexes.end {
             let to = (from + TASKS_PER_READ).min(indexes.end);
             let numbers: Vec<u32> = (from..to).collect();
+            tasks.extend(self.tasks_at(run, &numbers).await?);
+            from = to;
+        }
+        Ok(tasks)
+    }
+
+    /// Some tasks of a run, in the order asked for. Unused numbers are left out.
+    ///
+    /// # Errors
+    /// `Unreachable`, `Refused`, `Unreadable`.
+    pub async fn tasks_at(&self, run: &RunId, indexes: &[u32]) -> Result<Vec<TaskView>, StoreError> {
+        let mut tasks = Vec::new();
+        for numbers in indexes.chunks(TASKS_PER_READ as usize) {
             let mut pipeline = redis::pipe();
             for key in [self.keys().run_spec(run), self.keys().run_task(run), self.keys().run_left(run)] {
-                pipeline.cmd("HMGET").arg(key).arg(&numbers);
+                pipeline.cmd("HMGET").arg(key).arg(numbers);
             }
             let mut values = self.ask_all(&pipeline).await?.into_iter();
             let mut column = || -> Result<Vec<Option<String>>, StoreError> {
@@ -276,7 +291,6 @@ impl Store {
                 let id = TaskId { run: run.clone(), index: *number };
                 tasks.push(read_task(id, spec, records[place].as_deref(), left[place].is_some())?);
             }
-            from = to;
         }
         Ok(tasks)
     }
@@ -328,13 +342,19 @@ impl Store {
         }
     }
 
-    /// Cancels one task.
+    /// Cancels one task. `note` says why, for people; empty = nobody said.
     ///
     /// # Errors
     /// `NotFound`.
-    pub async fn cancel_task(&self, task: &TaskId) -> Result<StopAnswer, StoreError> {
+    pub async fn cancel_task(&self, task: &TaskId, note: &str) -> Result<StopAnswer, StoreError> {
+        let message = StoredOutput { outputs: None, message: Some(note.to_owned()) };
+        let kept = if note.is_empty() {
+            String::new()
+        } else {
+            serde_json::to_string(&message).expect("a message is plain data")
+        };
         let value = self.eval("cancel", |command| {
-            command.arg(self.epoch()).arg(task.run.as_str()).arg(task.index);
+            command.arg(self.epoch()).arg(task.run.as_str()).arg(task.index).arg(kept);
         });
         let reply = Reply::read("cancel", value.await?)?;
         match reply.word.as_str() {
@@ -386,6 +406,8 @@ fn read_task(id: TaskId, spec: &str, record: Option<&str>, waits: bool) -> Resul
     let mut words = head.split(' ');
     let kind = words.next().and_then(|word| word.chars().next()).ok_or_else(unreadable)?;
     let shared = words.next().and_then(|word| word.parse().ok()).ok_or_else(unreadable)?;
+    let window = words.next().ok_or_else(unreadable)?;
+    let group = window.strip_prefix('g').and_then(|group| group.parse().ok());
     let own = serde_json::from_str(own).map_err(|_| unreadable())?;
     let record = record.map(TaskRecord::read).transpose()?;
     // No record: it waits for others, or stands behind its range's cursor, ready.
@@ -394,5 +416,5 @@ fn read_task(id: TaskId, spec: &str, record: Option<&str>, waits: bool) -> Resul
         None if waits || kind == 'i' => TaskStatus::Blocked,
         None => TaskStatus::Queued,
     };
-    Ok(TaskView { id, own, kind, shared, status, record })
+    Ok(TaskView { id, own, kind, shared, group, status, record })
 }

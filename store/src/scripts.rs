@@ -20,11 +20,21 @@ pub struct ScriptSet {
     scripts: HashMap<&'static str, BundledScript>,
 }
 
-const PRELUDE: (&str, &str) = ("prelude", include_str!("scripts/prelude.lua"));
-const FLOW: (&str, &str) = ("flow", include_str!("scripts/flow.lua"));
-const SHARED_STATE: (&str, &str) = ("shared_state", include_str!("scripts/shared_state.lua"));
-const GRANT: (&str, &str) = ("grant", include_str!("scripts/grant.lua"));
-const SWEEPING: (&str, &str) = ("sweeping", include_str!("scripts/sweeping.lua"));
+const PRELUDE: Part = ("prelude", include_str!("scripts/prelude.lua"));
+// One part to Lua, four files to people: Lua lets a function share at most 60 names with those around it,
+// so these cannot be nested in each other.
+const FLOW: Part = (
+    "flow",
+    concat!(
+        include_str!("scripts/runs.lua"),
+        include_str!("scripts/flow.lua"),
+        include_str!("scripts/queues.lua"),
+        include_str!("scripts/turns.lua"),
+    ),
+);
+const SHARED_STATE: Part = ("shared_state", include_str!("scripts/shared_state.lua"));
+const GRANT: Part = ("grant", include_str!("scripts/grant.lua"));
+const SWEEPING: Part = ("sweeping", include_str!("scripts/sweeping.lua"));
 
 type Part = (&'static str, &'static str);
 
@@ -91,6 +101,10 @@ impl ScriptSet {
 }
 
 /// Puts the shared parts between a script's first line, which Redis reads, and its text.
+///
+/// Each part ends with a tail call of a function that holds all that follows. Lua finds what a closure
+/// shares with its own function by a walk along all that is shared there, and what it shares with an outer
+/// one at once: as one flat text, setting up the functions took longer than a step's work.
 fn bundle(parts: &[Part], body: &str) -> String {
     let (first, rest) = body.split_once('\n').expect("a script has more than one line");
     let mut text = String::with_capacity(body.len() + parts.iter().map(|part| part.1.len()).sum::<usize>());
@@ -98,9 +112,12 @@ fn bundle(parts: &[Part], body: &str) -> String {
     text.push('\n');
     for (_, part) in parts {
         text.push_str(part);
-        text.push('\n');
+        text.push_str("\nreturn (function()\n");
     }
     text.push_str(rest);
+    for _ in parts {
+        text.push_str("\nend)()");
+    }
     text
 }
 

@@ -234,6 +234,16 @@ impl Store {
         Ok(processes)
     }
 
+    /// How many runs that have not ended are bound to the worker of this name: steps that share a folder
+    /// which is there.
+    ///
+    /// # Errors
+    /// `Unreachable`, `Refused`, `Unreadable`.
+    pub async fn bound_runs(&self, name: &str) -> Result<usize, StoreError> {
+        let command = redis::cmd("SCARD").arg(self.keys().pins(name)).to_owned();
+        decode("the runs bound to a worker", self.ask(&command).await?)
+    }
+
     /// Blocks until one of the bells rings, at most `longest`. Uses a connection of its own, made by
     /// `bells`.
     ///
@@ -274,6 +284,17 @@ pub struct Bells {
     longest: Duration,
 }
 
+/// What a wait for bells came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BellRing {
+    /// None rang.
+    Nothing,
+    /// The process' own.
+    Own,
+    /// A queue's; its token has been taken.
+    Queue(QueueName),
+}
+
 /// A worker's own bell, beside those of queues.
 pub fn own_bell(incarnation: &Incarnation) -> String {
     format!("w:{incarnation}")
@@ -290,6 +311,18 @@ impl Bells {
         incarnation: &Incarnation,
         queues: &[QueueName],
     ) -> Result<bool, StoreError> {
+        Ok(self.wait_ring(incarnation, queues).await? != BellRing::Nothing)
+    }
+
+    /// As `wait`, and says which one rang.
+    ///
+    /// # Errors
+    /// As `wait`.
+    pub async fn wait_ring(
+        &mut self,
+        incarnation: &Incarnation,
+        queues: &[QueueName],
+    ) -> Result<BellRing, StoreError> {
         let mut command = redis::cmd("BLPOP");
         command.arg(self.store.keys().bell(&own_bell(incarnation)));
         for queue in queues {
@@ -298,6 +331,19 @@ impl Bells {
         command.arg(self.longest.as_secs_f64());
         let answer = self.connection.send_packed_command(&command).await;
         let value = answer.map_err(|error| self.store.link().sort(error))?;
-        Ok(!matches!(value, Value::Nil))
+        let rung: Option<(String, String)> = decode("a bell", value)?;
+        let Some((key, _)) = rung else { return Ok(BellRing::Nothing) };
+        let of_queue = |queue: &&QueueName| self.store.keys().bell(queue.as_str()) == key;
+        Ok(queues.iter().find(of_queue).map_or(BellRing::Own, |queue| BellRing::Queue(queue.clone())))
+    }
+
+    /// Puts a token back that this process cannot use, for another one.
+    ///
+    /// # Errors
+    /// As `wait`.
+    pub async fn pass_on(&mut self, queue: &QueueName) -> Result<(), StoreError> {
+        let command = redis::cmd("RPUSH").arg(self.store.keys().bell(queue.as_str())).arg("1").to_owned();
+        let answer = self.connection.send_packed_command(&command).await;
+        answer.map(drop).map_err(|error| self.store.link().sort(error))
     }
 }

@@ -5,9 +5,10 @@ mod support;
 use std::time::Duration;
 
 use maestro_model::ids::{Incarnation, RunId};
-use maestro_model::plan::{ContinueOn, QueueName};
+use maestro_model::plan::{ContinueOn, QueueName, TaskKind};
 use maestro_model::task::{Reason, TaskStatus};
 use maestro_store::Store;
+use maestro_store::duties::Expansion;
 use maestro_store::runs::RunStatus;
 use maestro_store::step::{Ending, Grant, ReportAnswer, StepReply, StepReport, StepRequest};
 use maestro_store::worker::{AboutProcess, ProcessRole};
@@ -254,6 +255,34 @@ async fn a_stopped_run_cancels_what_waits_and_tells_what_runs() {
     assert!(worker.claim(4).await.is_empty());
     let reply = worker.step(4, vec![done(&grants[0])]).await;
     assert_eq!(reply.answers, [ReportAnswer::Cancelled]);
+    assert_eq!(run_status(&store, &run).await, RunStatus::Cancelled);
+}
+
+#[tokio::test]
+async fn a_foreach_that_is_stopped_while_it_is_expanded_ends_with_the_next_word() {
+    let redis = TestRedis::start();
+    let store = redis.store().await;
+    let mut plan = PlanSketch::new(1).plan();
+    plan.tasks[0].kind = TaskKind::Expand { list: "state.list".to_owned(), max_parallel: None };
+    plan.roots[0].queue = Some(QueueName::expand());
+    let run = RunId::random(0);
+    store.submit(&run, &plan, 3).await.expect("submitted");
+    let coordinator = HandWorker::attach(&store, "hand").await;
+    let request = StepRequest {
+        lane: 0,
+        request_id: 1,
+        want: 1,
+        queues: vec![QueueName::expand()],
+        reports: Vec::new(),
+        state_ttl_ms: 0,
+    };
+    let reply = store.step(&coordinator.incarnation, &request).await.expect("the step is accepted");
+    store.stop_run(&run, "enough").await.expect("stopped");
+    assert_eq!(statuses(&store, &run).await, [TaskStatus::Cancelling]);
+    let grant = &reply.grants[0];
+    let answer = store.expand(&coordinator.incarnation, &grant.task, grant.attempt, 0, 0, None, &[]).await;
+    assert_eq!(answer.expect("it is answered"), Expansion::Stale);
+    assert_eq!(statuses(&store, &run).await, [TaskStatus::Cancelled]);
     assert_eq!(run_status(&store, &run).await, RunStatus::Cancelled);
 }
 

@@ -13,8 +13,8 @@
 -- ARGV[9]  tasks          most tasks a run may have
 -- ARGV[10] n              number of items here, then their specs
 --
--- from     running, held by the coordinator
--- to       running, held by nobody: it ends with its items
+-- from     running or being cancelled, held by the coordinator
+-- to       running, held by nobody: it ends with its items; cancelled (STALE), since no agent has to be ended
 -- reply    {"OK"} | {"DUP"} | {"STALE"} | {"LIMIT", tasks of the run} | {"GONE"} | {"PAUSED"} | {"EPOCH", epoch} | {"SCHEMA", version}
 
 local refused = open(ARGV[1])
@@ -27,6 +27,15 @@ if not r then return { 'GONE' } end
 load_records(r, { idx })
 local rec = r.rec[idx]
 if rec and rec[OWNER] == '' and tostring(rec[ATT]) == attempt then return { 'DUP' } end
+if rec and rec[ST] == 'X' and rec[OWNER] == inc and tostring(rec[ATT]) == attempt then
+  keep_time()
+  disown(r, idx, rec)
+  leave(r)
+  conclude(r, idx, rec, 'N', '', '')
+  admit()
+  flush()
+  return { 'STALE' }
+end
 if not rec or rec[ST] ~= 'R' or rec[OWNER] ~= inc or tostring(rec[ATT]) ~= attempt then return { 'STALE' } end
 
 local name = 'g' .. idx
@@ -34,6 +43,12 @@ local w = window_of(r, name)
 if not w or w.end_ - w.first ~= total then
   if r.n + total > tonumber(ARGV[9]) then return { 'LIMIT', r.n } end
   keep_time()
+  -- An attempt before this one found another list: what it stored of it is no part of the run.
+  for from = w and w.first or 0, w and w.end_ - 1 or -1, 1000 do
+    local old = {}
+    for number = from, math.min(from + 999, w.end_ - 1) do old[#old + 1] = format('%d', number) end
+    call('HDEL', r.key .. ':spec', unpack(old))
+  end
   w = { name = name, first = r.n, next = r.n, end_ = r.n + total, here = 0, limit = limit, open = 0, failed = 0, cancelled = 0, reason = '' }
   r.win[name] = w
   r.win_changed[name] = true

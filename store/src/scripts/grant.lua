@@ -1,5 +1,7 @@
 -- grant: handing ready tasks to a worker.
 
+local started = {}
+
 -- What the templates of a task read: outputs of steps, their records, shared state.
 local function gather(r, needs, values)
   for kind, name in string.gmatch(needs, '(%a)(%S+)') do
@@ -25,7 +27,9 @@ local function grant_reply(r, idx, rec)
   local values = {}
   gather(r, head.needs, values)
   gather(r, shared_of(r, rec[SHARED]).needs, values)
-  return { r.id, tonumber(idx), tonumber(rec[ATT]), tonumber(rec[FAILS]), tonumber(rec[LOST]), tonumber(rec[PARKS]), tonumber(rec[HOST]), tonumber(rec[SHARED]), rec[WINDOW], r.body[idx], values }
+  local spec = r.spec[idx]
+  local body = string.sub(spec, find(spec, '\n', 1, true) + 1)
+  return { r.id, idx, rec[ATT], rec[FAILS], rec[LOST], rec[PARKS], rec[HOST], rec[SHARED], rec[WINDOW], body, values }
 end
 
 -- The first tasks of several queues, the one that waited longest (by rank) before the others.
@@ -47,12 +51,8 @@ local function next_pick(lists)
   if not best then return nil end
   local member, score = best.members[best.at], tonumber(best.members[best.at + 1])
   best.at = best.at + 2
-  return { queue = best.queue, list = best, member = member, score = score }
-end
-
-local function split_member(pick)
-  local _, id, idx = string.match(pick.member, '^(%d+):(%w+)%.(%d+)$')
-  return id, idx
+  local run, idx = match(member, '^%d+:(%w+)%.(%d+)$')
+  return { queue = best.queue, list = best, member = member, score = score, run = run, idx = idx, id = '' }
 end
 
 -- Whether a type that is limited across the cluster has room for one more.
@@ -63,17 +63,21 @@ local function has_room(limits, used, slug)
   return used[slug] < limit
 end
 
+-- Limits of agent types across the cluster, read once a call.
+local known_limits
+
 local function read_limits()
-  local flat, limits = call('HGETALL', prefix .. 'limits'), {}
-  for i = 1, #flat, 2 do limits[flat[i]] = tonumber(flat[i + 1]) end
-  return limits
+  if known_limits then return known_limits end
+  local flat = call('HGETALL', prefix .. 'limits')
+  known_limits = {}
+  for i = 1, #flat, 2 do known_limits[flat[i]] = tonumber(flat[i + 1]) end
+  return known_limits
 end
 
 -- Loads what a batch of picks needs, run by run.
 local function load_picks(picks)
   local by_run, order = {}, {}
   for _, pick in ipairs(picks) do
-    pick.run, pick.idx = split_member(pick)
     if not by_run[pick.run] then
       by_run[pick.run] = {}
       order[#order + 1] = pick.run
@@ -84,41 +88,75 @@ local function load_picks(picks)
   for _, id in ipairs(order) do
     local r = run_of(id)
     if r then
-      load_records(r, by_run[id])
+      load_texts(r, by_run[id])
       load_heads(r, by_run[id])
     end
   end
 end
 
 -- Decides what becomes of one pick: 'grant', 'drop', 'cancel', 'move' or 'full'.
-local function judge(pick, name, limits, used)
+local function judge(pick, name, types, limits, used)
   local r = run_of(pick.run)
-  local rec = r and r.rec[pick.idx]
+  local rec = r and view(r, pick.idx)
   if not rec or rec[ST] ~= 'Q' or rec[PLACE] ~= pick.queue then return 'drop' end
   if not spared(r, rec[FLAGS]) then return 'cancel' end
-  local bound = has(rec[FLAGS], 'b') and string.sub(pick.queue, 1, 2) ~= 'c:'
-  if bound and r.pin ~= '' and r.pin ~= name then return 'move' end
-  if not has_room(limits, used, shared_of(r, rec[SHARED]).slug) then return 'full' end
+  -- What a coordinator carries out needs neither the run's worker nor a slot of the agent type.
+  if pick.queue == 'c:expand' then return 'grant' end
+  local slug = shared_of(r, rec[SHARED]).slug
+  if has(rec[FLAGS], 'b') and r.pin ~= '' then
+    if r.pin ~= name then return 'move' end
+    -- The worker's successor under its name no longer serves what the run needs.
+    if not find(types, '+' .. slug .. '+', 1, true) then
+      stop_run(r, 'lost')
+      return 'cancel'
+    end
+  end
+  if not has_room(limits, used, slug) then return 'full' end
   return 'grant'
+end
+
+local function set_start(rec, inc)
+  local attempt = format('%d', rec[ATT] + 1)
+  rec[ST], rec[ATT], rec[OWNER], rec[STARTED], rec[FINISHED], rec[PLACE] = 'R', attempt, inc, now, '', ''
+end
+
+-- The record of an attempt that begins. Tasks of one batch look alike before it, and so they do after it.
+local function started_record(r, idx, inc)
+  touch(r, idx)
+  local text = r.rec[idx] == nil and r.raw[idx]
+  if not text then
+    set_start(r.rec[idx], inc)
+    return r.rec[idx]
+  end
+  local after = started[text]
+  if not after then
+    local rec = read_record(text)
+    set_start(rec, inc)
+    after = join_record(rec)
+    started[text] = after
+  end
+  r.raw[idx] = after
+  return known_record(after)
 end
 
 -- Gives the task to the worker: from here on its attempt has a number and an owner.
 local function take(pick, inc, name, limits, used, held)
   local r, idx = run_of(pick.run), pick.idx
-  local rec = r.rec[idx]
+  local first_time = view(r, idx)[ATT] == '0'
+  local rec = started_record(r, idx, inc)
   local shared = shared_of(r, rec[SHARED])
-  local first_time = tonumber(rec[ATT]) == 0
-  rec[ST], rec[ATT], rec[OWNER], rec[STARTED], rec[FINISHED], rec[PLACE] = 'R', rec[ATT] + 1, inc, wall, '', ''
-  touch(r, idx)
-  if has(rec[FLAGS], 'b') and r.pin == '' then
+  local launches = pick.queue ~= 'c:expand'
+  if launches and has(rec[FLAGS], 'b') and r.pin == '' then
     r.pin = name
     call('SADD', prefix .. 'pins:' .. name, r.id)
   end
   local id = r.id .. '.' .. idx
+  pick.id = id .. '.' .. rec[ATT]
   held.own[#held.own + 1] = id
-  held.deadlines[#held.deadlines + 1] = clk + shared.timeout + DEADLINE_GRACE_MS
-  held.deadlines[#held.deadlines + 1] = 'a' .. id .. '.' .. rec[ATT]
-  if limits[shared.slug] then
+  if not shared.ends then shared.ends = format('%d', clk + shared.timeout + DEADLINE_GRACE_MS) end
+  held.deadlines[#held.deadlines + 1] = shared.ends
+  held.deadlines[#held.deadlines + 1] = 'a' .. pick.id
+  if launches and limits[shared.slug] then
     call('SADD', prefix .. 'slots:' .. shared.slug, id)
     used[shared.slug] = used[shared.slug] + 1
   end
@@ -154,7 +192,7 @@ local function add_combined(queues, types)
     else
       local all = true
       for _, slug in ipairs(type_list(queue)) do
-        if not string.find(types, '+' .. slug .. '+', 1, true) then all = false end
+        if not find(types, '+' .. slug .. '+', 1, true) then all = false end
       end
       if all then queues[#queues + 1] = queue end
     end
@@ -163,7 +201,8 @@ end
 
 -- Claims up to `want` tasks. Returns them and whether work was left behind.
 local function claim(inc, name, types, want, queues)
-  add_combined(queues, types)
+  -- A worker that drains asks for its own queue alone: it goes on with runs bound to it and takes no other.
+  if #queues ~= 1 or queues[1] ~= 'w:' .. name then add_combined(queues, types) end
   local lists = heads_of(queues, want)
   local limits, used = read_limits(), {}
   local held = { own = {}, deadlines = {}, virtual = {} }
@@ -180,7 +219,7 @@ local function claim(inc, name, types, want, queues)
     if #picks == 0 then break end
     load_picks(picks)
     for _, pick in ipairs(picks) do
-      local verdict = pick.list.full and 'full' or judge(pick, name, limits, used)
+      local verdict = pick.list.full and 'full' or judge(pick, name, types, limits, used)
       if verdict == 'full' then
         pick.list.full = true
       else
@@ -192,10 +231,11 @@ local function claim(inc, name, types, want, queues)
           take(pick, inc, name, limits, used, held)
           granted[#granted + 1] = pick
         elseif verdict == 'cancel' then
-          leave(r)
-          conclude(r, pick.idx, r.rec[pick.idx], 'N', '', '')
+          local rec = own_record(r, pick.idx)
+          withdraw(r, pick.idx, rec)
+          conclude(r, pick.idx, rec, 'N', '', '')
         elseif verdict == 'move' then
-          local rec = r.rec[pick.idx]
+          local rec = own_record(r, pick.idx)
           push(r, pick.idx, rec, shared_of(r, rec[SHARED]), true)
         end
       end
@@ -214,7 +254,9 @@ local function claim(inc, name, types, want, queues)
   for _, list in ipairs(lists) do
     if list.members[list.at] then
       more = true
-      if call('LLEN', prefix .. 'bell:' .. list.queue) == 0 then ring(list.queue, 1) end
+      -- Nobody waits for the bell of a combined queue: its workers were called one by one.
+      local rings = string.sub(list.queue, 1, 2) ~= 's:'
+      if rings and call('LLEN', prefix .. 'bell:' .. list.queue) == 0 then ring(list.queue, 1) end
     end
   end
   return granted, more

@@ -10,8 +10,11 @@ local BELL_TOKENS = 32
 local EVENTS_KEPT = 200000
 
 local call = redis.call
+local find, format, match = string.find, string.format, string.match
 local prefix = string.sub(KEYS[1], 1, -4)
 local clk, wall, mode, epoch
+-- The wall clock as text: a number is turned into text each time it is written, and that is dear.
+local now
 
 local function wall_ms()
   local t = call('TIME')
@@ -28,6 +31,7 @@ local function open(wanted_epoch)
   if wanted_epoch ~= '' and epoch ~= wanted_epoch then return { 'EPOCH', epoch } end
   mode = c[3]
   wall = wall_ms()
+  now = format('%d', wall)
   local passed = wall - tonumber(c[5])
   if passed < 0 or mode == 'frozen' then passed = 0 end
   if passed > CLOCK_STEP_MS then passed = CLOCK_STEP_MS end
@@ -44,12 +48,25 @@ local QUEUED, STARTED, FINISHED, EXIT, REASON = 8, 9, 10, 11, 12
 local SHARED, WINDOW, FLAGS, RANK, PLACE = 13, 14, 15, 16, 17
 local RECORD = '^' .. string.rep('([^,]*),', 16) .. '([^,]*)$'
 
+-- Records that look alike (tasks of one batch do) are taken apart once.
+local parsed = {}
+
+-- A record to look at and not to change: others look at it too.
+local function known_record(text)
+  local known = parsed[text]
+  if not known then
+    known = { match(text, RECORD) }
+    parsed[text] = known
+  end
+  return known
+end
+
 local function read_record(text)
-  return { string.match(text, RECORD) }
+  return { unpack(known_record(text), 1, PLACE) }
 end
 
 local function new_record(head)
-  return { 'B', 0, '', 0, 0, 0, 0, '', '', '', '', '', head.shared, head.window, head.flags, '', '' }
+  return { 'B', '0', '', '0', '0', '0', '0', '', '', '', '', '', head.shared, head.window, head.flags, '', '' }
 end
 
 local function is_final(st)
@@ -78,10 +95,12 @@ end
 
 local function ring_bells()
   for name, tokens in pairs(bells) do
-    local key = prefix .. 'bell:' .. name
-    local room = BELL_TOKENS - call('LLEN', key)
-    if tokens > room then tokens = room end
-    for _ = 1, tokens do call('RPUSH', key, '1') end
+    if tokens > 0 then
+      local key = prefix .. 'bell:' .. name
+      local room = BELL_TOKENS - call('LLEN', key)
+      if tokens > room then tokens = room end
+      for _ = 1, tokens do call('RPUSH', key, '1') end
+    end
   end
   bells = {}
 end

@@ -29,7 +29,7 @@ local fenced = not worker[2] or lease < clk
 
 -- The stored answer of a request that came before: its grants count only if they still hold.
 local function replay(stored)
-  local codes, ids = string.match(stored, '^[^|]*|([^|]*)|(.*)$')
+  local codes, ids = match(stored, '^[^|]*|([^|]*)|(.*)$')
   local answers, grants = {}, {}
   for code in string.gmatch(codes, '%S+') do answers[#answers + 1] = code end
   for id, idx, attempt in string.gmatch(ids, '(%w+)%.(%d+)%.(%d+)') do
@@ -44,7 +44,7 @@ local function replay(stored)
   return { 'OK', answers, grants, 1, mode, 0 }
 end
 
-if worker[1] and string.match(worker[1], '^([^|]*)|') == req then return replay(worker[1]) end
+if worker[1] and match(worker[1], '^([^|]*)|') == req then return replay(worker[1]) end
 
 local arg = 8
 local queues = {}
@@ -72,22 +72,24 @@ keep_time()
 do_todo()
 for id, indexes in pairs(by_run) do
   local r = run_of(id)
-  if r then load_records(r, indexes) end
+  if r then load_texts(r, indexes) end
 end
 
 -- Whether the record already says what the report says.
 local function same_outcome(rec, report)
   local st, outcome = rec[ST], report.outcome
-  if st == 'N' then return true end
   if outcome == 'F' then
-    return rec[REASON] == report.reason and ((st == 'F' and report.delay == '') or (st == 'P' and report.delay ~= ''))
+    -- A retry that was asked for while the run was being stopped was recorded as a failure.
+    return rec[REASON] == report.reason and (st == 'F' or (st == 'P' and report.delay ~= ''))
   end
   if outcome == 'A' then return st == 'P' end
+  -- A task that is queued after a wait has an end on record, and it was another one.
+  if outcome == 'N' or outcome == 'Q' then return st == 'Q' and rec[FINISHED] == '' end
   return st == outcome
 end
 
 local released, outs = { own = {}, deadlines = {} }, {}
-local limits_known = #reports > 0 and call('EXISTS', prefix .. 'limits') == 1
+local limits_known = #reports > 0 and next(read_limits()) ~= nil
 
 local function keep_output(report)
   if report.out == '' then return end
@@ -99,13 +101,14 @@ end
 local function apply(report)
   local r = run_of(report.run)
   local idx = report.idx
-  local rec = r and r.rec[idx]
+  local rec = r and view(r, idx)
   if not rec then return 'GONE' end
   if tostring(rec[ATT]) ~= report.attempt or rec[OWNER] ~= inc then
     tell('fenced', report.run .. '.' .. idx, report.attempt, inc, '')
     return 'STALE'
   end
   if rec[ST] ~= 'R' and rec[ST] ~= 'X' then
+    if rec[ST] == 'N' then return 'CANCELLED' end
     if same_outcome(rec, report) then return 'DUP' end
     tell('fenced', report.run .. '.' .. idx, report.attempt, inc, '')
     return 'STALE'
@@ -117,18 +120,21 @@ local function apply(report)
     local slug = shared_of(r, rec[SHARED]).slug
     if call('SREM', prefix .. 'slots:' .. slug, id) == 1 then ring('a:' .. slug, 1) end
   end
+  local outcome = report.outcome
+  if rec[ST] == 'R' and outcome == 'C' then
+    keep_output(report)
+    for _, pair in ipairs(report.publish) do put_state(pair[1], pair[2], pair[3], state_ttl, id .. '.' .. rec[ATT]) end
+    leave(r)
+    complete(r, idx, report.exit)
+    return 'OK'
+  end
+  rec = own_record(r, idx)
   if rec[ST] == 'X' then
     leave(r)
     conclude(r, idx, rec, 'N', '', '')
     return 'CANCELLED'
   end
-  local outcome = report.outcome
-  if outcome == 'C' then
-    keep_output(report)
-    for _, pair in ipairs(report.publish) do put_state(pair[1], pair[2], pair[3], state_ttl, id .. '.' .. rec[ATT]) end
-    leave(r)
-    conclude(r, idx, rec, 'C', '', report.exit)
-  elseif outcome == 'F' then
+  if outcome == 'F' then
     keep_output(report)
     rec[FAILS] = rec[FAILS] + 1
     if report.delay ~= '' and spared(r, rec[FLAGS]) then
@@ -137,11 +143,12 @@ local function apply(report)
       leave(r)
       conclude(r, idx, rec, 'F', report.reason, report.exit)
     end
-  elseif outcome == 'A' then
+  elseif outcome == 'A' and spared(r, rec[FLAGS]) then
     rec[PARKS] = rec[PARKS] + 1
     park(r, idx, rec, report.reason, report.exit, tonumber(report.delay))
-  elseif outcome == 'Q' then
-    if report.reason ~= '' then rec[HOST] = rec[HOST] + 1 end
+  elseif outcome == 'Q' or outcome == 'A' or outcome == 'N' then
+    -- Nobody has cancelled it, whatever its worker thinks: it goes back.
+    if report.reason == 'infra' then rec[HOST] = rec[HOST] + 1 end
     give_back(r, idx, rec, 'returned')
   else
     leave(r)
@@ -170,9 +177,9 @@ flush()
 local grants, ids = {}, {}
 for i, pick in ipairs(granted) do
   local r = run_of(pick.run)
-  local rec = r.rec[pick.idx]
+  local rec = view(r, pick.idx)
   grants[i] = grant_reply(r, pick.idx, rec)
-  ids[i] = r.id .. '.' .. pick.idx .. '.' .. rec[ATT]
+  ids[i] = pick.id
 end
 if worker[2] and (#answers > 0 or #ids > 0) then
   call('HSET', worker_key, 'a' .. lane, req .. '|' .. table.concat(answers, ' ') .. '|' .. table.concat(ids, ' '))

@@ -2,12 +2,27 @@
 
 local PINS_PORTION = 50
 
--- Takes what a dead incarnation held, a portion at a time; the last portion removes it.
+-- Takes what a dead incarnation held, a portion at a time; the last portion removes it. Runs bound to
+-- its name end first, unless a successor has the name: nothing of theirs is queued again.
 local function bury(inc, limit)
+  local worker = prefix .. 'w:' .. inc
+  local name = call('HGET', worker, 'name')
+  local holder = name and call('HGET', prefix .. 'names', name)
+  local leaves = name and (not holder or holder == inc)
+  if leaves then
+    local pins = prefix .. 'pins:' .. name
+    local bound = call('SRANDMEMBER', pins, PINS_PORTION)
+    for _, run in ipairs(bound) do
+      local r = run_of(run)
+      if r then stop_run(r, 'lost') end
+      call('SREM', pins, run)
+    end
+    if #bound >= PINS_PORTION then return #bound end
+  end
   local own = prefix .. 'own:' .. inc
   local ids = call('SRANDMEMBER', own, limit)
   for _, id in ipairs(ids) do
-    local run, idx = string.match(id, '^(%w+)%.(%d+)$')
+    local run, idx = match(id, '^(%w+)%.(%d+)$')
     local r = run_of(run)
     if r then
       load_records(r, { idx })
@@ -20,27 +35,23 @@ local function bury(inc, limit)
     call('SREM', own, id)
   end
   if #ids >= limit then return #ids end
-  local worker = prefix .. 'w:' .. inc
-  local name = call('HGET', worker, 'name')
-  local holder = name and call('HGET', prefix .. 'names', name)
-  if name and (not holder or holder == inc) then
-    local bound = call('SRANDMEMBER', prefix .. 'pins:' .. name, PINS_PORTION)
-    for _, run in ipairs(bound) do
-      local r = run_of(run)
-      if r then stop_run(r, 'lost') end
-      call('SREM', prefix .. 'pins:' .. name, run)
-    end
-    if #bound >= PINS_PORTION then return #ids + #bound end
-    call('HDEL', prefix .. 'names', name)
-  end
+  local bell = 'w:' .. inc
   call('ZREM', prefix .. 'leases', inc)
-  call('DEL', worker, prefix .. 'bell:w:' .. inc)
+  call('DEL', worker, prefix .. 'bell:' .. bell)
+  bells[bell] = nil
+  if leaves then
+    local queue = 'w:' .. name
+    call('HDEL', prefix .. 'names', name)
+    call('DEL', prefix .. 'bell:' .. queue)
+    bells[queue] = nil
+    if call('EXISTS', prefix .. 'q:' .. queue) == 0 then call('HDEL', prefix .. 'vt', queue) end
+  end
   tell('worker-gone', name or inc, '', inc, '')
   return #ids + 1
 end
 
 local function on_deadline(entry)
-  local kind, run, idx, attempt = string.match(entry, '^(%a)(%w+)%.?(%d*)%.?(%d*)$')
+  local kind, run, idx, attempt = match(entry, '^(%a)(%w+)%.?(%d*)%.?(%d*)$')
   call('ZREM', prefix .. 'deadlines', entry)
   local r = run_of(run)
   if not r then return end
@@ -51,20 +62,9 @@ local function on_deadline(entry)
   load_records(r, { idx })
   local rec = r.rec[idx]
   if not rec then return end
-  local id = run .. '.' .. idx
   if kind == 'q' then
     if rec[ST] ~= 'Q' or tonumber(rec[ATT]) > 0 then return end
-    if rec[PLACE] == 'held' then
-      call('ZREM', r.key .. ':held', idx)
-    else
-      call('ZREM', prefix .. 'q:' .. rec[PLACE], rec[RANK] .. ':' .. id)
-      leave(r)
-      local w = rec[WINDOW] ~= '' and window_of(r, rec[WINDOW])
-      if w and w.limit == 0 then
-        w.here = w.here - 1
-        r.win_changed[w.name] = true
-      end
-    end
+    withdraw(r, idx, rec)
     conclude(r, idx, rec, 'F', 'timeout', '')
     return
   end
@@ -88,7 +88,7 @@ end
 
 local function unpark(entry)
   call('ZREM', prefix .. 'delayed', entry)
-  local run, idx = string.match(entry, '^(%w+)%.(%d+)$')
+  local run, idx = match(entry, '^(%w+)%.(%d+)$')
   local r = run_of(run)
   if not r then return end
   load_records(r, { idx })

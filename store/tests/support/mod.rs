@@ -125,6 +125,7 @@ impl PlanSketch {
             agent: slug(&self.agent),
             queue: QueueName::agent(&slug(&self.agent)),
             priority,
+            role: None,
             prompt: None,
             references: References::default(),
             when: None,
