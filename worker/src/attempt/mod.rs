@@ -1,0 +1,28 @@
+//! One attempt, from a rendered task to its report.
+//!
+//! `order` says what is to be done, `environment` what the agent finds around itself, `run` does it,
+//! `ending` decides what the end means. Claiming, rendering templates, `publish` and telling Redis are the
+//! dispatcher's business; it never waits for an agent itself but runs one future per attempt:
+//!
+//! ```ignore
+//! let attempt = runner.attempt(order, Some(logs));
+//! let handle = attempt.handle();
+//! running.spawn(attempt.run());       // the future's answer is the AttemptEnd
+//! handle.stop(StopKind::Cancel);      // later, if need be
+//! ```
+//!
+//! An attempt that is not polled does not start; one whose future is dropped is killed with all its processes.
+
+mod ending;
+mod environment;
+mod order;
+mod prepare;
+mod run;
+mod secrets;
+mod stop;
+
+pub use ending::{AttemptEnd, BrokenPart};
+pub use environment::HostEnvironment;
+pub use order::AttemptOrder;
+pub use run::{AttemptRun, AttemptRunner};
+pub use stop::{AttemptHandle, LiveView, StopKind};

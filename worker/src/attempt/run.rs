@@ -1,0 +1,367 @@
+//! Running one attempt: workspace, launch, output, limits, end.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use indexmap::IndexMap;
+use maestro_model::output_file::{OUTPUT_FILE_BYTES_MAX, parse_output_file};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::ending::{
+    AttemptEnd, EndingCause, EndingFacts, MESSAGE_BYTES_MAX, OutputsError, OwnFiles, StartError, conclude,
+    stopped_before_start, unstarted, without_start,
+};
+use super::environment::HostEnvironment;
+use super::order::AttemptOrder;
+use super::prepare::{Preparation, Prepared};
+use super::stop::{AttemptHandle, LiveOutput, StopKind, StopRequest};
+use crate::launch::{
+    AgentProcess, KILL_ANSWER_LIMIT, LaunchError, LaunchFds, LaunchSpec, Launcher, ProcessEnd,
+};
+use crate::log_capture::{AgentEnds, LogSender, OutputCapture, OutputStream, SecretMask};
+use crate::workspace::{WorkspacePaths, WorkspaceRoot, read_own_file, read_own_head};
+
+/// How long a start that hangs is waited for once the attempt is to be stopped.
+const STOP_PATIENCE: Duration = Duration::from_millis(500);
+/// Longest last line shown of a running attempt, bytes.
+const LIVE_LINE_BYTES_MAX: usize = 200;
+
+/// Makes attempts run. Clones are the same runner.
+#[derive(Clone)]
+pub struct AttemptRunner {
+    shared: Arc<RunnerShared>,
+}
+
+struct RunnerShared {
+    launcher: Launcher,
+    root: WorkspaceRoot,
+    host: HostEnvironment,
+    null: OwnedFd,
+}
+
+impl AttemptRunner {
+    /// Starts nothing yet.
+    ///
+    /// # Errors
+    /// If `/dev/null` cannot be opened.
+    pub fn new(launcher: Launcher, root: WorkspaceRoot, host: HostEnvironment) -> io::Result<AttemptRunner> {
+        let null = OpenOptions::new().read(true).open("/dev/null")?.into();
+        Ok(AttemptRunner { shared: Arc::new(RunnerShared { launcher, root, host, null }) })
+    }
+
+    /// Where the attempt of an order works: templates of its command may name these paths.
+    pub fn root(&self) -> &WorkspaceRoot {
+        &self.shared.root
+    }
+
+    /// An attempt that starts when it is run. Its output is offered to `logs` as it comes, if there is one.
+    pub fn attempt(&self, order: AttemptOrder, logs: Option<LogSender>) -> AttemptRun {
+        let (stop, stopped) = watch::channel(StopRequest::default());
+        let handle = AttemptHandle { stop, live: Arc::new(LiveOutput::new()) };
+        AttemptRun { shared: self.shared.clone(), order, logs, handle, stopped }
+    }
+}
+
+/// An attempt that has not started yet.
+pub struct AttemptRun {
+    shared: Arc<RunnerShared>,
+    order: AttemptOrder,
+    logs: Option<LogSender>,
+    handle: AttemptHandle,
+    stopped: watch::Receiver<StopRequest>,
+}
+
+impl AttemptRun {
+    /// To end it, or look at it, while it runs.
+    pub fn handle(&self) -> AttemptHandle {
+        self.handle.clone()
+    }
+
+    /// Runs it to its end: when this answers, none of its processes is left.
+    pub async fn run(self) -> AttemptEnd {
+        if let Some(report) = self.order.refusal() {
+            return unstarted(report, None);
+        }
+        let order = &self.order;
+        let paths = self.shared.root.paths(&order.agent.slug, &order.task, order.attempt, order.place);
+        let mut stopped = self.stopped.clone();
+        let prepared = tokio::select! {
+            biased;
+            // A large template may still be copied for a while: into a folder that nobody will use.
+            kind = stop_asked(&mut stopped) => return stopped_before_start(kind),
+            prepared = self.prepare(&paths) => prepared,
+        };
+        let started = match prepared {
+            Ok(prepared) => self.launch(&paths, prepared).await,
+            Err(error) => Err(error),
+        };
+        match started {
+            Ok(running) => running.follow(&paths).await,
+            Err(error) => match stopped.borrow().kind {
+                Some(kind) => stopped_before_start(kind),
+                None => without_start(&error),
+            },
+        }
+    }
+
+    /// On a thread that may wait for the disk.
+    async fn prepare(&self, paths: &WorkspacePaths) -> Result<Prepared, StartError> {
+        let (shared, preparation) = (self.shared.clone(), Preparation::of(&self.order, paths));
+        let work = tokio::task::spawn_blocking(move || preparation.carry_out(&shared.root, &shared.host));
+        work.await.unwrap_or_else(|error| Err(LaunchError::Host { source: io::Error::other(error) }.into()))
+    }
+
+    async fn launch(self, paths: &WorkspacePaths, prepared: Prepared) -> Result<RunningAgent, StartError> {
+        let order = self.order;
+        let host = |source| LaunchError::Host { source };
+        let mask = prepared.secrets.mask();
+        let captured =
+            OutputCapture::new(prepared.log, self.logs, order.task.clone(), order.attempt, mask.clone());
+        let (capture, AgentEnds { stdout, stderr }) = captured.map_err(host)?;
+        let env = self.shared.host.of_agent(&order, prepared.secrets, paths, SystemTime::now());
+        let argv = order.argv.iter().map(Into::into).collect();
+        let spec = LaunchSpec { argv, env, cwd: paths.folder.clone() };
+        let stdin = prepared.stdin.as_ref().unwrap_or(&self.shared.null);
+        let fds = LaunchFds { stdin: stdin.as_fd(), stdout: stdout.as_fd(), stderr: stderr.as_fd() };
+        let mut stopped = self.stopped.clone();
+        let given_up = async {
+            stop_asked(&mut stopped).await;
+            sleep(STOP_PATIENCE).await;
+        };
+        let process = self.shared.launcher.launch_unless(&spec, fds, given_up).await?;
+        let now = Instant::now();
+        self.handle.live.update(|live| {
+            live.pid = Some(process.pid());
+            live.last_output = now.into_std();
+        });
+        Ok(RunningAgent {
+            process,
+            capture,
+            mask,
+            live: self.handle.live.clone(),
+            stopped: self.stopped,
+            started: now,
+            last_output: now,
+            timeout: order.timeout,
+            stall_timeout: order.stall_timeout,
+            grace: order.grace,
+            ending: None,
+        })
+    }
+}
+
+/// Waits until a stop is asked for; for ever, once nobody can ask any more.
+async fn stop_asked(stopped: &mut watch::Receiver<StopRequest>) -> StopKind {
+    let kind = stopped.wait_for(|request| request.kind.is_some()).await.ok().and_then(|request| request.kind);
+    match kind {
+        Some(kind) => kind,
+        None => std::future::pending().await,
+    }
+}
+
+/// An attempt whose agent runs.
+struct RunningAgent {
+    process: AgentProcess,
+    capture: OutputCapture,
+    mask: Option<Arc<SecretMask>>,
+    live: Arc<LiveOutput>,
+    stopped: watch::Receiver<StopRequest>,
+    started: Instant,
+    last_output: Instant,
+    timeout: Duration,
+    stall_timeout: Option<Duration>,
+    grace: Duration,
+    ending: Option<AgentEnding>,
+}
+
+/// An agent that has been told to end.
+struct AgentEnding {
+    cause: EndingCause,
+    next: EndingStep,
+}
+
+/// What is due next on the way to an agent's end, and when.
+#[derive(Clone, Copy)]
+enum EndingStep {
+    /// SIGKILL, when the grace is over.
+    Kill(Instant),
+    /// Giving up on the supervisor, which has been told to kill.
+    Abandon(Instant),
+    /// Nothing more can be done but wait.
+    Wait,
+}
+
+impl RunningAgent {
+    async fn follow(mut self, paths: &WorkspacePaths) -> AttemptEnd {
+        let mut stop_heard = true;
+        // A stop may have come between the last look and now.
+        self.on_stop();
+        let process = loop {
+            let due = self.next_due();
+            tokio::select! {
+                end = self.process.ended() => break end,
+                stream = self.capture.readable() => self.on_output(stream, paths).await,
+                changed = self.stopped.changed(), if stop_heard => {
+                    // With the last handle gone nobody can ask for a stop any more.
+                    stop_heard = changed.is_ok();
+                    self.on_stop();
+                }
+                () = sleep_until(due) => self.on_due(due),
+            }
+        };
+        let ran_for = self.started.elapsed();
+        self.live.update(|live| live.pid = None);
+        if let Err(error) = self.capture.drain().await {
+            self.end_because(log_failed(&error, paths));
+        }
+        self.conclude(process, paths, ran_for)
+    }
+
+    /// The next moment at which something is to be done.
+    fn next_due(&self) -> Instant {
+        if let Some(ending) = &self.ending {
+            return match ending.next {
+                EndingStep::Kill(due) | EndingStep::Abandon(due) => due,
+                EndingStep::Wait => far_away(),
+            };
+        }
+        // A timeout too long for the clock is none.
+        let timeout = self.started.checked_add(self.timeout).unwrap_or_else(far_away);
+        let stall = self.stall_timeout.and_then(|limit| self.last_output.checked_add(limit));
+        stall.map_or(timeout, |stall| stall.min(timeout))
+    }
+
+    fn on_due(&mut self, due: Instant) {
+        if let Some(ending) = &mut self.ending {
+            match ending.next {
+                EndingStep::Kill(_) => ending.next = kill(&self.process),
+                EndingStep::Abandon(_) => {
+                    tracing::error!(pid = self.process.pid(), "a supervisor does not answer and is killed");
+                    self.process.abandon();
+                    ending.next = EndingStep::Wait;
+                }
+                EndingStep::Wait => {}
+            }
+        } else if self.started.checked_add(self.timeout) == Some(due) {
+            self.end_because(EndingCause::Timeout(self.timeout));
+        } else if let Some(limit) = self.stall_timeout {
+            self.end_because(EndingCause::Stalled(limit));
+        }
+    }
+
+    fn on_stop(&mut self) {
+        let StopRequest { kind, hurry } = *self.stopped.borrow_and_update();
+        let Some(kind) = kind else { return };
+        self.end_because(EndingCause::Stopped(kind));
+        if hurry
+            && let Some(ending) = &mut self.ending
+            && let EndingStep::Kill(_) = ending.next
+        {
+            ending.next = kill(&self.process);
+        }
+    }
+
+    async fn on_output(&mut self, stream: OutputStream, paths: &WorkspacePaths) {
+        match self.capture.take(stream).await {
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(error) => self.end_because(log_failed(&error, paths)),
+        }
+        self.last_output = Instant::now();
+        let (line, bytes) = (self.capture.last_line(), self.capture.bytes());
+        self.live.update(|live| {
+            live.last_output = self.last_output.into_std();
+            live.output_bytes = bytes;
+            live.last_line = cut_line(line);
+        });
+    }
+
+    /// Tells the agent to end, unless it has been told; the weightier cause is the one that counts.
+    fn end_because(&mut self, cause: EndingCause) {
+        if let Some(ending) = &mut self.ending {
+            if cause > ending.cause {
+                ending.cause = cause;
+            }
+            return;
+        }
+        let next = match Instant::now().checked_add(self.grace) {
+            Some(due) if !self.grace.is_zero() => {
+                self.process.terminate();
+                EndingStep::Kill(due)
+            }
+            // A grace too long for the clock is none.
+            _ => kill(&self.process),
+        };
+        self.ending = Some(AgentEnding { cause, next });
+    }
+
+    fn conclude(mut self, process: ProcessEnd, paths: &WorkspacePaths, ran_for: Duration) -> AttemptEnd {
+        let tree = match process {
+            ProcessEnd::Ended(tree) => Some(tree),
+            ProcessEnd::SupervisorLost => None,
+        };
+        if let Some(tree) = tree.filter(|tree| tree.survivors > 0) {
+            let folder = paths.folder.display();
+            tracing::error!(survivors = tree.survivors, workspace = %folder, "processes cannot be killed");
+        }
+        let facts = EndingFacts {
+            cause: self.ending.map(|ending| ending.cause),
+            process,
+            result: self.capture.result(),
+            last_error_line: self.capture.last_error_line(),
+        };
+        let (mut report, broken) = conclude(facts, paths);
+        if let (Some(mask), Some(message)) = (&self.mask, &mut report.message) {
+            *message = mask.text(message);
+        }
+        AttemptEnd {
+            report,
+            broken,
+            tree,
+            output_bytes: self.capture.bytes(),
+            dropped_bytes: self.capture.finish(),
+            ran_for,
+        }
+    }
+}
+
+impl OwnFiles for WorkspacePaths {
+    fn outputs(&self) -> Result<IndexMap<String, String>, OutputsError> {
+        match read_own_file(&self.output(), OUTPUT_FILE_BYTES_MAX)? {
+            Some(bytes) => Ok(parse_output_file(&bytes)?),
+            None => Ok(IndexMap::new()),
+        }
+    }
+
+    fn error_text(&self) -> Option<String> {
+        let bytes = read_own_head(&self.error(), MESSAGE_BYTES_MAX)?;
+        Some(String::from_utf8_lossy(&bytes).trim().to_owned())
+    }
+}
+
+fn kill(process: &AgentProcess) -> EndingStep {
+    process.kill();
+    EndingStep::Abandon(Instant::now() + KILL_ANSWER_LIMIT)
+}
+
+fn log_failed(error: &io::Error, paths: &WorkspacePaths) -> EndingCause {
+    EndingCause::LogFailed(format!("cannot write `{}`: {error}", paths.log().display()))
+}
+
+fn cut_line(mut line: String) -> String {
+    let mut end = line.len().min(LIVE_LINE_BYTES_MAX);
+    while !line.is_char_boundary(end) {
+        end -= 1;
+    }
+    line.truncate(end);
+    line
+}
+
+/// A moment that no attempt lives to see.
+fn far_away() -> Instant {
+    Instant::now() + Duration::from_secs(365 * 24 * 3600)
+}

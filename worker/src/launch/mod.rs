@@ -1,0 +1,42 @@
+//! Starting and ending agent processes.
+//!
+//! ```text
+//! worker ──socket──► launcher (one, the binary again, one thread)
+//!    │                  │ forks, as many as tasks run at one time
+//!    └────socket────► supervisor (kept for the next task) ──exec──► agent ──► whatever it starts
+//! ```
+//!
+//! The worker asks the launcher for supervisors and speaks with each of them directly. A supervisor is a
+//! child subreaper: nothing that an agent starts can leave the tree below it, whatever sessions it makes,
+//! and "no child is left" is one answer of the kernel. The task is over when the agent's first process
+//! is, not when a pipe closes; what is left below it then is killed before the end is reported.
+//!
+//! What must never be: an agent that outlives its worker, its launcher or its supervisor.
+//! - The worker dies: its sockets close, each supervisor kills its tree, the launcher sees to the rest.
+//! - The launcher dies: the kernel tells its children (it has one thread, so the parent-death signal is
+//!   reliable), each supervisor kills its tree and says so; the worker starts another launcher.
+//! - A supervisor dies: its agent's first process dies with it, the others fall to the launcher, which
+//!   is a subreaper too and kills what it did not start itself.
+//!
+//! Namespaces, Landlock and control groups are not here yet; their place is between `sys`'s clone and exec.
+//! Containers are another kind of launch.
+
+mod client;
+mod error;
+mod launcher;
+mod link;
+mod program;
+mod socket;
+mod supervisor;
+mod sys;
+mod tree;
+mod wire;
+
+pub(crate) use client::memory_file;
+pub use client::{
+    AgentProcess, KILL_ANSWER_LIMIT, LaunchFds, LaunchSpec, Launcher, LauncherCommand, ProcessEnd,
+};
+pub use error::LaunchError;
+pub use launcher::{LAUNCHER_COMMAND, launcher_main};
+pub use program::{DEFAULT_PATH, find_program};
+pub use wire::{MainEnd, TreeEnd, TreeEndCause};

@@ -1,0 +1,464 @@
+//! The worker as a process: feeds events to the dispatcher and carries out what it says.
+//!
+//! Nothing is decided here, and the loop waits for nothing but events: every action that takes time runs
+//! in a task of its own and comes back as an event.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use maestro_model::ids::{AgentSlug, WorkerName};
+use maestro_model::plan::QueueName;
+use maestro_store::step::{Grant, StepRequest};
+use maestro_store::worker::ProcessStatus;
+use maestro_store::{Refusal, Store, StoreError, StoreOptions};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::attaching::{Attachment, attach_again};
+use crate::attempt::{AttemptRunner, HostEnvironment};
+use crate::beats::{BeatSettings, BeatTopic, BeatWires, SharedStatus, start_beats, with_sources};
+use crate::bells::{BellTopic, listen};
+use crate::dispatcher::{Dispatcher, DispatcherSettings};
+use crate::events::{FetchFailure, Life, WorkerAction, WorkerEvent};
+use crate::identity::{HeldName, IdentityError, attach, hold_name};
+use crate::janitor::{Janitor, JanitorSettings};
+use crate::launch::{Launcher, LauncherCommand};
+use crate::log_capture::log_channel;
+use crate::log_shipper::{LAST_PIECES_WAIT, log_ends, ship};
+use crate::running::RunningAttempts;
+use crate::serving::{Served, known_types, probe, watch_served};
+use crate::settings::{GrantStamp, LeaseTooShort, WorkerSettings};
+use crate::workspace::{WorkspaceError, WorkspaceRoot};
+
+pub use crate::serving::servable;
+
+/// First and longest wait before a request that got no answer is sent again.
+const RESEND_WAIT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+/// Sweeps of a worker are rare: coordinators do it every second.
+const SWEEP_EVERY: Duration = Duration::from_secs(10);
+/// Items of one sweep.
+const SWEEP_ITEMS: u32 = 50;
+/// Time to report what was ended, beyond the grace period of the agents.
+const LAST_REPORTS_WAIT: Duration = Duration::from_secs(5);
+/// Time to take leave.
+const DETACH_WAIT: Duration = Duration::from_secs(3);
+/// Wait before the runs bound to this worker are asked for again, if there was no answer.
+const ASK_AGAIN_WAIT: Duration = Duration::from_secs(1);
+
+/// Why a worker cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// It has no name.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// Redis refused, or cannot be reached.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The workspace root cannot be used.
+    #[error(transparent)]
+    Workspace(#[from] WorkspaceError),
+    /// The lease is too short.
+    #[error(transparent)]
+    Lease(#[from] LeaseTooShort),
+    /// The host refuses something a worker cannot do without.
+    #[error("cannot {what}")]
+    Host {
+        /// What it refused.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// What may be said to a running worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WorkerSignal {
+    /// End: first time after running tasks have ended, second time at once.
+    Terminate,
+}
+
+/// What is told once the worker serves.
+#[derive(Debug, Clone)]
+pub struct WorkerReady {
+    /// Its name.
+    pub name: WorkerName,
+    /// Agent types it serves.
+    pub types: Vec<String>,
+    /// Types it knows but cannot serve, and why.
+    pub unserved: Vec<(String, String)>,
+}
+
+/// Runs a worker until it has been told to end and all its tasks have ended.
+///
+/// # Errors
+/// `WorkerError` if it cannot start. Once it serves, whatever happens to Redis or the host is tried again.
+pub async fn run_worker(
+    settings: WorkerSettings,
+    options: StoreOptions,
+    signals: mpsc::UnboundedReceiver<WorkerSignal>,
+    on_ready: impl FnOnce(&WorkerReady),
+) -> Result<(), WorkerError> {
+    settings.check_lease()?;
+    let root = WorkspaceRoot::open(&settings.workspace_root)?;
+    let name = hold_name(root.path(), settings.name.as_deref())?;
+    let launcher = Launcher::new(LauncherCommand::this_program());
+    let host = HostEnvironment::of_this_process();
+    let runner = AttemptRunner::new(launcher.clone(), root, host)
+        .map_err(|source| WorkerError::Host { what: "prepare launching agents", source })?;
+    let (service, ready) = Service::set_up(settings, options, name, launcher.clone(), runner).await?;
+    on_ready(&ready);
+    service.serve(signals).await;
+    launcher.close().await;
+    Ok(())
+}
+
+struct Service {
+    settings: Arc<WorkerSettings>,
+    options: StoreOptions,
+    name: HeldName,
+    root: WorkspaceRoot,
+    launcher: Launcher,
+    attached: Attachment,
+    /// The present store, for loops that outlive an incarnation.
+    store: watch::Sender<Store>,
+    registry: watch::Sender<u64>,
+    dispatcher: Dispatcher,
+    running: RunningAttempts,
+    events: (mpsc::UnboundedSender<WorkerEvent>, mpsc::UnboundedReceiver<WorkerEvent>),
+    attachments: (mpsc::UnboundedSender<Attachment>, mpsc::UnboundedReceiver<Attachment>),
+    beats: watch::Sender<BeatTopic>,
+    bells: watch::Sender<BellTopic>,
+    status: SharedStatus,
+    shipper: JoinHandle<()>,
+    /// Loops that end with the worker.
+    loops: JoinSet<()>,
+}
+
+impl Service {
+    async fn set_up(
+        settings: WorkerSettings,
+        options: StoreOptions,
+        name: HeldName,
+        launcher: Launcher,
+        runner: AttemptRunner,
+    ) -> Result<(Service, WorkerReady), WorkerError> {
+        let settings = Arc::new(settings);
+        let store = Store::connect(&options).await?;
+        store.register_missing(&settings.local_agents).await?;
+        let known = known_types(&settings, &store).await?;
+        let Served { types, unserved } = Served::find(&settings, &known);
+        let ready = WorkerReady {
+            name: name.name.clone(),
+            types: types.iter().map(AgentSlug::to_string).collect(),
+            unserved,
+        };
+        let incarnation = attach(&store, &settings, &name.name, &types).await?;
+        let dispatcher_settings = DispatcherSettings {
+            concurrency: settings.concurrency,
+            name: name.name.clone(),
+            state_ttl_ms: settings.state_ttl.as_millis() as u64,
+            random: rand::random,
+        };
+        let dispatcher = Dispatcher::new(dispatcher_settings, types.clone());
+        let events = mpsc::unbounded_channel();
+        let (logs, chunks) = log_channel();
+        let (log_ends, ends) = log_ends();
+        let root = runner.root().clone();
+        let present = watch::Sender::new(store.clone());
+        let running = RunningAttempts::new(
+            settings.clone(),
+            name.name.clone(),
+            runner,
+            (logs, log_ends),
+            present.subscribe(),
+            events.0.clone(),
+        );
+        let attached = Attachment { life: Life::FIRST, store: store.clone(), incarnation };
+        let who = (attached.life, attached.incarnation.clone());
+        let beats = watch::Sender::new(BeatTopic { who: Some(who), types });
+        let listener = (store, attached.incarnation.clone());
+        let bells = watch::Sender::new(BellTopic { who: Some(listener), queues: Vec::new() });
+        let mut service = Service {
+            shipper: tokio::spawn(ship(present.subscribe(), chunks, ends)),
+            registry: watch::Sender::new(0),
+            attachments: mpsc::unbounded_channel(),
+            status: SharedStatus::default(),
+            loops: JoinSet::new(),
+            settings,
+            options,
+            name,
+            root,
+            launcher,
+            attached,
+            store: present,
+            dispatcher,
+            running,
+            events,
+            beats,
+            bells,
+        };
+        service.start_loops()?;
+        Ok((service, ready))
+    }
+
+    fn start_loops(&mut self) -> Result<(), WorkerError> {
+        let beat_now = Arc::new(Notify::new());
+        let beat_settings = BeatSettings {
+            store: StoreOptions { patience: Duration::ZERO, ..self.options.clone() },
+            heartbeat: self.settings.heartbeat,
+            lease: self.settings.lease,
+            fence_after: self.settings.fence_after(),
+        };
+        let wires = BeatWires {
+            topic: self.beats.subscribe(),
+            beat_now: beat_now.clone(),
+            held: self.dispatcher.held_attempts(),
+            status: self.status.clone(),
+            events: self.events.0.clone(),
+        };
+        start_beats(beat_settings, wires)
+            .map_err(|source| WorkerError::Host { what: "start the thread that beats", source })?;
+        let events = || self.events.0.clone();
+        let store = || self.store.subscribe();
+        self.loops.spawn(listen(self.bells.subscribe(), beat_now, events()));
+        self.loops.spawn(sweep_now_and_then(store()));
+        self.loops.spawn(watch_served(self.settings.clone(), store(), self.registry.subscribe(), events()));
+        let janitor_settings = JanitorSettings { retention: self.settings.workspace_retention };
+        let janitor = Janitor::new(janitor_settings, self.root.clone(), self.dispatcher.held_attempts());
+        self.loops.spawn(janitor.run(store()));
+        Ok(())
+    }
+
+    async fn serve(mut self, mut signals: mpsc::UnboundedReceiver<WorkerSignal>) {
+        self.events.0.send(WorkerEvent::BellRang).expect("the receiver is ours");
+        let mut signals_open = true;
+        loop {
+            let event = tokio::select! {
+                event = self.events.1.recv() => event.expect("a sender is ours"),
+                attached = self.attachments.1.recv() => self.take_attachment(attached.expect("a sender is ours")),
+                signal = signals.recv(), if signals_open => match signal {
+                    Some(WorkerSignal::Terminate) => WorkerEvent::Terminate,
+                    None => {
+                        signals_open = false;
+                        continue;
+                    }
+                },
+            };
+            self.look_at(&event);
+            let actions = self.dispatcher.handle_event(event);
+            self.tell_status();
+            for action in actions {
+                if matches!(action, WorkerAction::Finish) {
+                    return self.finish().await;
+                }
+                self.carry_out(action);
+            }
+        }
+    }
+
+    /// What an event tells beside what the dispatcher makes of it.
+    fn look_at(&self, event: &WorkerEvent) {
+        match event {
+            WorkerEvent::StepAnswered(_, _, reply) => {
+                let Some(measurer) = &self.settings.probe else { return };
+                let at = Instant::now();
+                for grant in &reply.grants {
+                    let _ = measurer.send(GrantStamp { task: grant.task.clone(), at });
+                }
+            }
+            WorkerEvent::BeatAnswered(_, _, reply) => {
+                self.status.lock().expect("no holder panics").memory_bytes = resident_bytes();
+                self.registry
+                    .send_if_modified(|known| std::mem::replace(known, reply.registry) != reply.registry);
+            }
+            _ => {}
+        }
+    }
+
+    fn tell_status(&self) {
+        let mut status = self.status.lock().expect("no holder panics");
+        *status = ProcessStatus {
+            running: self.dispatcher.running() as u32,
+            draining: self.dispatcher.is_draining(),
+            memory_bytes: status.memory_bytes,
+            trouble: self.dispatcher.trouble(),
+        };
+    }
+
+    fn carry_out(&mut self, action: WorkerAction) {
+        match action {
+            WorkerAction::SendStep(request, wait) => self.send_step(request, wait),
+            WorkerAction::Fetch(grant) => self.fetch(grant),
+            WorkerAction::Launch(rendered) => self.running.launch(*rendered),
+            WorkerAction::EndAttempt(key, cause) => self.running.end(&key, cause),
+            WorkerAction::Reattach => self.reattach(),
+            WorkerAction::Serve(types) => self.beats.send_modify(|topic| topic.types = types),
+            WorkerAction::Listen(queues) => self.listen(queues),
+            WorkerAction::Probe(part) => {
+                tracing::error!(
+                    "{}; nothing that needs it is claimed for now",
+                    self.dispatcher.trouble().unwrap_or_default()
+                );
+                let (settings, root, launcher) =
+                    (self.settings.clone(), self.root.clone(), self.launcher.clone());
+                let (store, events) = (self.store.subscribe(), self.events.0.clone());
+                self.keep(probe(part, settings, root, launcher, store, events));
+            }
+            WorkerAction::AskBoundRuns(wait) => self.ask_bound_runs(wait),
+            WorkerAction::StartDrainTimer => {
+                self.start_timer(self.settings.drain_deadline, WorkerEvent::DrainDeadline)
+            }
+            WorkerAction::StartLastTimer => {
+                self.start_timer(self.settings.grace + LAST_REPORTS_WAIT, WorkerEvent::LastDeadline);
+            }
+            WorkerAction::Finish => unreachable!("`serve` returns on it"),
+        }
+    }
+
+    /// Runs something until it ends or the worker does.
+    fn keep(&mut self, work: impl Future<Output = ()> + Send + 'static) {
+        while self.loops.try_join_next().is_some() {}
+        self.loops.spawn(work);
+    }
+
+    fn start_timer(&mut self, time: Duration, event: WorkerEvent) {
+        let events = self.events.0.clone();
+        self.keep(async move {
+            tokio::time::sleep(time).await;
+            let _ = events.send(event);
+        });
+    }
+
+    fn send_step(&self, request: StepRequest, wait: Duration) {
+        let events = self.events.0.clone();
+        let Attachment { life, store, incarnation } = self.attached.clone();
+        tokio::spawn(async move {
+            if !wait.is_zero() {
+                tokio::time::sleep(wait).await;
+            }
+            let mut pause = RESEND_WAIT.0;
+            while !events.is_closed() {
+                let event = match store.step(&incarnation, &request).await {
+                    Ok(reply) => WorkerEvent::StepAnswered(request.lane, request.request_id, reply),
+                    Err(StoreError::Refused(Refusal::Paused)) => {
+                        WorkerEvent::StepPaused(request.lane, request.request_id)
+                    }
+                    Err(StoreError::Refused(Refusal::Epoch { .. } | Refusal::ClusterGone)) => {
+                        WorkerEvent::Fenced(life)
+                    }
+                    Err(error) => {
+                        // Nothing is lost: the same words are sent until they are answered.
+                        tracing::warn!("reports and claims wait: {}", with_sources(&error));
+                        tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
+                        pause = (pause * 2).min(RESEND_WAIT.1);
+                        continue;
+                    }
+                };
+                let _ = events.send(event);
+                return;
+            }
+        });
+    }
+
+    fn fetch(&self, grant: Box<Grant>) {
+        let (store, events) = (self.attached.store.clone(), self.events.0.clone());
+        tokio::spawn(async move {
+            let event = match store.grant_parts(&grant).await {
+                Ok((known, groups)) => WorkerEvent::Fetched(grant, known, groups),
+                Err(error) => {
+                    let message = with_sources(&error);
+                    tracing::warn!(task = %grant.task, "cannot read what the task needs: {message}");
+                    let passes =
+                        error.may_pass() || matches!(error, StoreError::Refused(Refusal::NotFound { .. }));
+                    let failure =
+                        if passes { FetchFailure::Passing(message) } else { FetchFailure::Lasting(message) };
+                    WorkerEvent::FetchFailed(grant, failure)
+                }
+            };
+            let _ = events.send(event);
+        });
+    }
+
+    fn reattach(&mut self) {
+        tracing::error!(worker = %self.name.name, "the lease is over: agents end, and what they did is not reported");
+        self.beats.send_modify(|topic| topic.who = None);
+        self.bells.send_modify(|topic| topic.who = None);
+        let types = self.beats.borrow().types.clone();
+        let life = self.attached.life.next();
+        let attaching =
+            attach_again(self.options.clone(), self.settings.clone(), self.name.name.clone(), types, life);
+        let attachments = self.attachments.0.clone();
+        self.keep(async move {
+            let _ = attachments.send(attaching.await);
+        });
+    }
+
+    fn take_attachment(&mut self, attached: Attachment) -> WorkerEvent {
+        let Attachment { life, store, incarnation } = attached.clone();
+        self.attached = attached;
+        self.store.send_replace(store.clone());
+        self.registry.send_replace(0);
+        self.beats.send_modify(|topic| topic.who = Some((life, incarnation.clone())));
+        self.bells.send_modify(|topic| topic.who = Some((store, incarnation)));
+        WorkerEvent::Attached(life)
+    }
+
+    fn listen(&self, queues: Vec<QueueName>) {
+        self.bells.send_modify(|topic| topic.queues = queues);
+    }
+
+    fn ask_bound_runs(&mut self, wait: Duration) {
+        let store = self.attached.store.clone();
+        let (name, events) = (self.name.name.clone(), self.events.0.clone());
+        self.keep(async move {
+            tokio::time::sleep(wait).await;
+            loop {
+                match store.bound_runs(name.as_str()).await {
+                    Ok(count) => {
+                        let _ = events.send(WorkerEvent::RunsBound(count));
+                        return;
+                    }
+                    Err(error) => tracing::warn!("cannot ask which runs wait for this worker: {error}"),
+                }
+                tokio::time::sleep(ASK_AGAIN_WAIT).await;
+            }
+        });
+    }
+
+    async fn finish(mut self) {
+        self.loops.abort_all();
+        self.beats.send_modify(|topic| topic.who = None);
+        // With the last sender gone the shipper ends once it has sent what it has.
+        drop(self.running);
+        if tokio::time::timeout(LAST_PIECES_WAIT, self.shipper).await.is_err() {
+            tracing::warn!("the last pieces of logs did not reach redis; they are in agent.log");
+        }
+        let Attachment { store, incarnation, .. } = self.attached;
+        match tokio::time::timeout(DETACH_WAIT, store.detach(&incarnation)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!("ends without taking leave: {}", with_sources(&error)),
+            Err(_) => {
+                tracing::warn!("ends without taking leave: redis does not answer; the lease will run out")
+            }
+        }
+    }
+}
+
+/// Work goes on without a coordinator, though slower: everyone sweeps.
+async fn sweep_now_and_then(store: watch::Receiver<Store>) {
+    loop {
+        tokio::time::sleep(SWEEP_EVERY.mul_f64(rand::random_range(0.7..1.3))).await;
+        let store = store.borrow().clone();
+        if let Err(error) = store.sweep(SWEEP_ITEMS).await {
+            tracing::debug!("a sweep was not carried out: {error}");
+        }
+    }
+}
+
+/// Memory of this process, bytes; 0 where it cannot be read.
+fn resident_bytes() -> u64 {
+    let Ok(text) = std::fs::read_to_string("/proc/self/statm") else { return 0 };
+    let pages: u64 = text.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
+    pages * rustix::param::page_size() as u64
+}

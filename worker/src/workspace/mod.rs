@@ -1,0 +1,28 @@
+//! Folders in which agents work, and Maestro's own files beside them.
+//!
+//! ```text
+//! <root>/<agent>/<task>/            the workspace of attempt 1; of attempt n > 1 `<task>.<n>/`
+//!                      agent.log    a link to the log beside it
+//! <root>/<agent>/<task>.maestro/    (`<task>.<n>.maestro/`) out of the agent's way: agent.log, home/, tmp/,
+//!                                   output, error, prompt
+//! <root>/.runs/<run>/               the one folder of a run's steps with `workspace: run`
+//! <root>/.trash/                    what is being removed
+//! ```
+//!
+//! Folders are mode 700. Names consist of ids, which keep to `[A-Za-z0-9._-]` and begin with none of `.` and
+//! `-`: so no path leaves the root, and no agent type can be called `.runs` or `.trash`.
+//!
+//! Assigned folders, copies of another step's folder and keeping unclean git trees are not here yet.
+//! When a workspace goes is for its caller to say.
+
+mod own_files;
+mod root;
+mod template;
+mod trash;
+
+pub(crate) use own_files::read_own_head;
+pub use own_files::{OwnFileError, read_own_file};
+pub(crate) use root::make_folder;
+pub use root::{PreparedWorkspace, WorkspaceError, WorkspacePaths, WorkspacePlace, WorkspaceRoot};
+pub use template::TemplateCopyError;
+pub use trash::TrashPortion;

@@ -1,0 +1,78 @@
+//! This test program as a launcher, and as a worker of its own that a test can kill.
+//!
+//! A launcher must begin before any thread exists, and the test harness makes threads before any test runs.
+//! So the question whether this process is to be one is asked before `main`, where programs of C have their
+//! constructors. A separate program would do as well, but may be older than the tests that start it.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use maestro_model::ids::Attempt;
+use maestro_worker::attempt::{AttemptOrder, AttemptRunner, HostEnvironment};
+use maestro_worker::launch::{Launcher, LauncherCommand, launcher_main};
+use maestro_worker::workspace::{WorkspacePlace, WorkspaceRoot};
+
+use crate::support::agent_type;
+
+/// The word that makes this program a worker: followed by a root and a shell script, which is run as one attempt.
+pub(crate) const WORKER_COMMAND: &str = "__worker";
+
+/// This program.
+pub(crate) fn host_program() -> PathBuf {
+    std::env::current_exe().expect("this program has a path")
+}
+
+// SAFETY: the linker section is a list of functions that are called once each before `main`, in a process
+// with one thread; the standard library has its arguments by then, from a section that comes before.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static BEFORE_MAIN: extern "C" fn() = before_main;
+
+extern "C" fn before_main() {
+    if let Some(code) = launcher_main() {
+        std::process::exit(code);
+    }
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    if let [command, root, script] = arguments.as_slice()
+        && command == WORKER_COMMAND
+    {
+        run_worker(Path::new(root), script.to_str().expect("a script is text"));
+        std::process::exit(0);
+    }
+}
+
+/// Runs the script to its end and writes how it ended to standard output.
+fn run_worker(root: &Path, script: &str) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.expect("a runtime").block_on(async {
+        let launcher = Launcher::new(LauncherCommand::of(host_program()));
+        let root = WorkspaceRoot::open(root).expect("a root");
+        let runner = AttemptRunner::new(launcher.clone(), root, HostEnvironment::of_this_process());
+        let attempt = runner.expect("/dev/null is there").attempt(order(script), None);
+        let end = attempt.run().await;
+        writeln!(std::io::stdout(), "{end:?}").expect("the test reads");
+        launcher.close().await;
+    });
+}
+
+fn order(script: &str) -> AttemptOrder {
+    AttemptOrder {
+        task: "0k3v9x2mqf1a.0".parse().expect("a lawful id"),
+        attempt: Attempt(1),
+        step: "step".parse().expect("a lawful id"),
+        workflow: "host".to_owned(),
+        worker: "host".parse().expect("a lawful name"),
+        agent: Arc::new(agent_type("{}")),
+        argv: ["sh", "-c", script].map(str::to_owned).to_vec(),
+        env: Default::default(),
+        prompt: String::new(),
+        place: WorkspacePlace::Task,
+        template: None,
+        timeout: Duration::from_secs(600),
+        stall_timeout: None,
+        grace: Duration::from_secs(10),
+    }
+}

@@ -1,0 +1,13 @@
+//! Real agents, real processes: each attempt ends as it should and leaves nothing behind.
+//!
+//! Every agent carries a mark of its own in its environment, which all that it starts inherits; a test is
+//! over only when no process with that mark is left.
+
+mod faults;
+mod host;
+mod limits;
+mod outcomes;
+mod output;
+mod process;
+mod support;
+mod trees;
