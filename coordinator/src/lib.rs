@@ -1,1 +1,8 @@
-//! placeholder
+//! The coordinator: submits runs, sweeps, leads, expands `foreach`, collects what is old.
+//!
+//! It starts no agent and is on no task's path: workers carry the graph forward alone. Any number may
+//! run; one leads. The command line uses `submit` as a library and needs no running coordinator.
+
+pub mod expansion;
+pub mod service;
+pub mod submission;

@@ -1,0 +1,330 @@
+//! The coordinator as a process: one loop for its lease and duties, one for steps it carries out itself.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use maestro_model::ids::Incarnation;
+use maestro_model::plan::QueueName;
+use maestro_store::brought::{ReadyGrant, make_ready};
+use maestro_store::duties::{EXPAND_ITEMS_MAX, Expansion, Leadership, RetentionPolicy, SWEEP_ITEMS_MAX};
+use maestro_store::step::{Ending, Grant, StepReport, StepRequest};
+use maestro_store::worker::{AboutProcess, ProcessRole, ProcessStatus};
+use maestro_store::{Refusal, Store, StoreError};
+use tokio::sync::watch;
+
+use crate::expansion::{ExpansionPlan, expand, too_many};
+
+/// Between two sweeps of the leader while there is little to do.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// Sweeps that follow each other at once while there is much to do.
+const SWEEPS_IN_A_ROW_MAX: u32 = 100;
+/// How long a leader leads without renewing, and how often it does.
+const LEADER_LEASE: Duration = Duration::from_secs(10);
+const LEADER_RENEWAL: Duration = Duration::from_secs(3);
+/// Between two rounds of collecting, and how many runs one round removes.
+const COLLECT_EVERY: Duration = Duration::from_secs(30);
+const COLLECT_RUNS_MAX: usize = 100;
+/// Longest wait for a bell.
+const BELL_WAIT: Duration = Duration::from_secs(5);
+/// Pause after Redis did not answer.
+const TROUBLE_PAUSE: Duration = Duration::from_millis(500);
+/// Steps expanded at one time.
+const STEPS_AT_ONCE: usize = 8;
+
+/// How a coordinator is set up.
+#[derive(Debug, Clone)]
+pub struct CoordinatorSettings {
+    /// What it is called in lists.
+    pub host: String,
+    /// Between two beats.
+    pub heartbeat: Duration,
+    /// How long the cluster waits for a beat.
+    pub lease: Duration,
+    /// What is collected.
+    pub retention: RetentionPolicy,
+    /// Time to live of published values.
+    pub state_ttl: Duration,
+    /// The version that is shown.
+    pub version: String,
+}
+
+/// Whether this coordinator leads; for whoever wants to tell.
+pub type LeadingNow = watch::Sender<bool>;
+
+/// Runs a coordinator until `stop` says so.
+///
+/// # Errors
+/// If Redis refuses it at the start; later troubles are survived.
+pub async fn run_coordinator(
+    store: Store,
+    settings: CoordinatorSettings,
+    mut stop: watch::Receiver<bool>,
+    leading: LeadingNow,
+) -> Result<(), StoreError> {
+    let incarnation = attach(&store, &settings).await?;
+    let (current, _) = watch::channel(incarnation);
+    let duties =
+        Duties { store: store.clone(), settings: settings.clone(), current: current.clone(), leading };
+    let expander = Expander::new(store.clone(), settings, current.clone());
+    tokio::select! {
+        () = duties.run() => {}
+        () = expander.run() => {}
+        _ = stop.wait_for(|stopped| *stopped) => {}
+    }
+    let incarnation = current.borrow().clone();
+    store.detach(&incarnation).await
+}
+
+/// Names of coordinators have a `/`, which a worker's name cannot have.
+async fn attach(store: &Store, settings: &CoordinatorSettings) -> Result<Incarnation, StoreError> {
+    let incarnation = Incarnation::random();
+    let name = format!("coordinator/{}-{}-{}", settings.host, std::process::id(), &incarnation.as_str()[..4]);
+    let about = AboutProcess {
+        role: ProcessRole::Coordinator,
+        host: settings.host.clone(),
+        pid: std::process::id(),
+        slots: 0,
+        version: settings.version.clone(),
+        labels: Default::default(),
+        confinement: Vec::new(),
+    };
+    store.attach(&incarnation, &name, &[], settings.lease, false, &about).await?;
+    Ok(incarnation)
+}
+
+struct Duties {
+    store: Store,
+    settings: CoordinatorSettings,
+    current: watch::Sender<Incarnation>,
+    leading: LeadingNow,
+}
+
+impl Duties {
+    async fn run(self) {
+        let mut next_beat = Instant::now();
+        let mut next_lead = Instant::now();
+        let mut next_collect = Instant::now();
+        loop {
+            if Instant::now() >= next_beat {
+                next_beat = Instant::now() + self.settings.heartbeat.mul_f64(rand::random_range(0.8..1.0));
+                self.beat().await;
+            }
+            if Instant::now() >= next_lead {
+                next_lead = Instant::now() + LEADER_RENEWAL;
+                self.lead().await;
+            }
+            if *self.leading.borrow() {
+                self.sweep().await;
+                if Instant::now() >= next_collect {
+                    next_collect = Instant::now() + COLLECT_EVERY;
+                    self.collect().await;
+                }
+            }
+            tokio::time::sleep(SWEEP_EVERY.mul_f64(rand::random_range(0.8..1.0))).await;
+        }
+    }
+
+    async fn beat(&self) {
+        let incarnation = self.current.borrow().clone();
+        let status = ProcessStatus::default();
+        match self.store.beat(&incarnation, self.settings.lease, &[], &status, &[]).await {
+            Ok(_) => {}
+            Err(StoreError::Refused(Refusal::Fenced)) => {
+                tracing::warn!("this coordinator's lease had run out: attaching again");
+                match attach(&self.store, &self.settings).await {
+                    Ok(fresh) => drop(self.current.send_replace(fresh)),
+                    Err(error) => tracing::warn!("cannot attach: {error}"),
+                }
+            }
+            Err(error) => tracing::warn!("no answer to a beat: {error}"),
+        }
+    }
+
+    async fn lead(&self) {
+        let incarnation = self.current.borrow().clone();
+        let leads = match self.store.lead(&incarnation, LEADER_LEASE).await {
+            Ok(Leadership::Leading) => true,
+            Ok(Leadership::Standby { .. }) => false,
+            Err(error) => {
+                tracing::warn!("cannot find out who leads: {error}");
+                false
+            }
+        };
+        self.leading.send_if_modified(|leading| std::mem::replace(leading, leads) != leads);
+    }
+
+    async fn sweep(&self) {
+        for _ in 0..SWEEPS_IN_A_ROW_MAX {
+            match self.store.sweep(SWEEP_ITEMS_MAX).await {
+                Ok(swept) if swept.next_due == Some(Duration::ZERO) && swept.handled > 0 => {}
+                Ok(_) => return,
+                Err(error) => {
+                    tracing::warn!("cannot sweep: {error}");
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn collect(&self) {
+        let runs = match self.store.collectable(&self.settings.retention, COLLECT_RUNS_MAX).await {
+            Ok(runs) => runs,
+            Err(error) => {
+                tracing::warn!("cannot see what is to be collected: {error}");
+                return;
+            }
+        };
+        for run in runs {
+            if let Err(error) = self.store.collect_run(&run).await {
+                tracing::warn!(%run, "cannot collect a run: {error}");
+                return;
+            }
+        }
+    }
+}
+
+/// Carries out `foreach` steps whose list is only known now.
+///
+/// What was claimed and not carried out, and what was not reported yet, is kept through every error:
+/// a step that this coordinator holds and has forgotten would wait for as long as it lives.
+struct Expander {
+    store: Store,
+    settings: CoordinatorSettings,
+    current: watch::Sender<Incarnation>,
+    next_request: u64,
+    claimed_by: Option<Incarnation>,
+    grants: VecDeque<Grant>,
+    reports: Vec<StepReport>,
+    unanswered: Option<StepRequest>,
+}
+
+impl Expander {
+    fn new(store: Store, settings: CoordinatorSettings, current: watch::Sender<Incarnation>) -> Expander {
+        Expander {
+            store,
+            settings,
+            current,
+            next_request: 1,
+            claimed_by: None,
+            grants: VecDeque::new(),
+            reports: Vec::new(),
+            unanswered: None,
+        }
+    }
+
+    async fn run(mut self) {
+        loop {
+            if let Err(error) = self.serve().await {
+                tracing::warn!("cannot expand steps: {error}");
+                tokio::time::sleep(TROUBLE_PAUSE).await;
+            }
+        }
+    }
+
+    async fn serve(&mut self) -> Result<(), StoreError> {
+        let mut bells = self.store.bells(BELL_WAIT).await?;
+        loop {
+            // Claim once before every wait: a token may have been lost with the last connection.
+            while self.turn().await? {}
+            let incarnation = self.current.borrow().clone();
+            bells.wait(&incarnation, &[QueueName::expand()]).await?;
+        }
+    }
+
+    /// Carries out what is claimed, reports and claims. False if there was nothing to do.
+    async fn turn(&mut self) -> Result<bool, StoreError> {
+        let incarnation = self.current.borrow().clone();
+        if self.claimed_by.as_ref() != Some(&incarnation) {
+            // What another incarnation held is queued again by now.
+            self.grants.clear();
+            self.reports.clear();
+            self.unanswered = None;
+            self.claimed_by = Some(incarnation.clone());
+        }
+        while let Some(grant) = self.grants.front().cloned() {
+            self.reports.extend(self.carry_out(grant).await?);
+            self.grants.pop_front();
+        }
+        let reports = self.reports.len();
+        let request = match self.unanswered.take() {
+            Some(request) => request,
+            None => self.next_request(),
+        };
+        match self.store.step(&incarnation, &request).await {
+            Ok(reply) => {
+                self.grants.extend(reply.grants);
+                Ok(reports > 0 || !self.grants.is_empty())
+            }
+            Err(error) => {
+                self.unanswered = Some(request);
+                Err(error)
+            }
+        }
+    }
+
+    fn next_request(&mut self) -> StepRequest {
+        self.next_request += 1;
+        StepRequest {
+            lane: 0,
+            request_id: self.next_request,
+            want: STEPS_AT_ONCE,
+            queues: vec![QueueName::expand()],
+            reports: std::mem::take(&mut self.reports),
+            state_ttl_ms: self.settings.state_ttl.as_millis() as u64,
+        }
+    }
+
+    async fn carry_out(&self, grant: Grant) -> Result<Option<StepReport>, StoreError> {
+        let handler = self.is_handler(&grant).await?;
+        let (known, groups) = match self.store.grant_parts(&grant).await {
+            Ok(parts) => parts,
+            Err(StoreError::Refused(Refusal::NotFound { .. })) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let Ok(ready) = make_ready(grant.clone(), Some(&known), groups) else {
+            return Ok(Some(empty_report(&grant, Ending::Returned { host_failed: false })));
+        };
+        match expand(&ready, handler) {
+            ExpansionPlan::Report(report) => Ok(Some(report)),
+            ExpansionPlan::Items(items) => self.store_items(&ready, &items).await,
+        }
+    }
+
+    async fn is_handler(&self, grant: &Grant) -> Result<bool, StoreError> {
+        let task = self.store.task(&grant.task).await?;
+        Ok(task.record.is_some_and(|record| record.flags.contains('H')))
+    }
+
+    async fn store_items(
+        &self,
+        ready: &ReadyGrant,
+        items: &[String],
+    ) -> Result<Option<StepReport>, StoreError> {
+        let incarnation = self.current.borrow().clone();
+        let (task, attempt) = (&ready.grant.task, ready.grant.attempt);
+        let limit = ready.grant.own.max_parallel;
+        let total = items.len();
+        let mut offset = 0;
+        loop {
+            let portion = &items[offset..total.min(offset + EXPAND_ITEMS_MAX)];
+            match self.store.expand(&incarnation, task, attempt, total, offset, limit, portion).await? {
+                Expansion::Stored => offset += portion.len(),
+                Expansion::Stale => return Ok(None),
+                Expansion::TooMany { tasks } => return Ok(Some(too_many(ready, total, tasks))),
+            }
+            if offset >= total {
+                return Ok(None);
+            }
+        }
+    }
+}
+
+fn empty_report(grant: &Grant, ending: Ending) -> StepReport {
+    StepReport {
+        task: grant.task.clone(),
+        attempt: grant.attempt,
+        ending,
+        output: String::new(),
+        publish: Vec::new(),
+    }
+}
