@@ -1,0 +1,45 @@
+//! `maestro state`: the verbs, one file each.
+//!
+//! `entry` is a shared value as users see it; `pattern` is which keys are meant.
+
+mod delete;
+mod entry;
+mod get;
+mod list;
+mod pattern;
+mod set;
+mod watch;
+
+use clap::Subcommand;
+
+use super::{CommandContext, Outcome};
+
+/// Who writes shared state from the command line, in the audit stream.
+const ACTOR: &str = "cli";
+
+/// The verbs of `state`.
+#[derive(Debug, Subcommand)]
+#[command(after_help = "Example:\n  maestro state set branch main --ttl 2h")]
+pub(crate) enum StateCommand {
+    /// Write a value
+    Set(set::StateSetArgs),
+    /// Print a value
+    Get(get::StateGetArgs),
+    /// List values
+    List(list::StateListArgs),
+    /// Remove a value
+    Delete(delete::StateDeleteArgs),
+    /// Print changes as they happen
+    Watch(watch::StateWatchArgs),
+}
+
+/// Runs one of the verbs.
+pub(crate) fn run(command: StateCommand, context: &CommandContext) -> Outcome {
+    match command {
+        StateCommand::Set(args) => set::run(&args, context),
+        StateCommand::Get(args) => get::run(&args, context),
+        StateCommand::List(args) => list::run(&args, context),
+        StateCommand::Delete(args) => delete::run(&args, context),
+        StateCommand::Watch(args) => watch::run(&args, context),
+    }
+}
