@@ -1,0 +1,92 @@
+#!/bin/sh
+# Installs what building and testing need and this machine lacks, or says what is missing.
+#
+# Needed: Rust 1.88 or newer, a C compiler to link with, git, and a Redis server (7.0 or newer) or Valkey.
+# Only root on a Debian-like system can install; elsewhere the list of what is missing is the result.
+# A Redis server installed here is not started and not enabled: Maestro runs private ones.
+set -eu
+
+RUST_OLDEST_MINOR=88
+REDIS_OLDEST_MAJOR=7
+
+say() { printf '%s\n' "setup: $*" >&2; }
+
+# The missing packages by their Debian names, and the same for people.
+packages=''
+missing=''
+need() {
+    packages="$packages $1"
+    missing="$missing
+  $2"
+}
+
+has() { command -v "$1" > /dev/null 2>&1; }
+
+has git || need 'git ca-certificates' 'git'
+has cc || need 'gcc libc6-dev' 'a C compiler named cc (Debian: gcc libc6-dev)'
+has make || need make 'make'
+has redis-server || has valkey-server || need redis-server 'redis-server 7.0 or newer, or valkey-server'
+
+# A package may start its service while it is being installed; on Debian this file forbids it.
+install_packages() {
+    policy=/usr/sbin/policy-rc.d
+    ours=no
+    if [ ! -e "$policy" ]; then
+        printf '#!/bin/sh\nexit 101\n' > "$policy"
+        chmod 755 "$policy"
+        ours=yes
+        trap 'rm -f "$policy"' EXIT
+        trap 'exit 130' INT TERM
+    fi
+    export DEBIAN_FRONTEND=noninteractive
+    # shellcheck disable=SC2086 # A list of words on purpose.
+    apt-get install -y -q --no-install-recommends $packages < /dev/null >&2 || {
+        # The lists of packages may be missing or old on a fresh machine.
+        apt-get update -q < /dev/null >&2
+        apt-get install -y -q --no-install-recommends $packages < /dev/null >&2
+    }
+    # Nor is it to start with the machine: this was asked for by a test, not by a person.
+    case $packages in
+        *redis-server*)
+            if has systemctl; then systemctl disable redis-server > /dev/null 2>&1 || true; fi
+            ;;
+    esac
+    if [ "$ours" = yes ]; then
+        rm -f "$policy"
+        trap - EXIT INT TERM
+    fi
+}
+
+if [ -n "$packages" ]; then
+    if [ "$(id -u)" -eq 0 ] && has apt-get; then
+        say "installing$packages"
+        install_packages
+    else
+        say "missing:$missing"
+        say 'hint: install these, or run this as root on Debian, where it installs them itself'
+        exit 69
+    fi
+fi
+
+if ! has cargo && [ -x "$HOME/.cargo/bin/cargo" ]; then
+    say "cargo is in $HOME/.cargo/bin but not in PATH"
+    exit 69
+fi
+if ! has cargo; then
+    say "missing: Rust 1.$RUST_OLDEST_MINOR or newer"
+    say 'hint: https://rustup.rs'
+    exit 69
+fi
+minor=$(rustc --version | sed -n 's/^rustc 1\.\([0-9]*\)\..*/\1/p')
+if [ -n "$minor" ] && [ "$minor" -lt "$RUST_OLDEST_MINOR" ]; then
+    say "found $(rustc --version), expected Rust 1.$RUST_OLDEST_MINOR or newer"
+    exit 69
+fi
+
+if has redis-server; then
+    major=$(redis-server --version | sed -n 's/.* v=\([0-9]*\)\..*/\1/p')
+    if [ -n "$major" ] && [ "$major" -lt "$REDIS_OLDEST_MAJOR" ] && ! has valkey-server; then
+        say "found redis-server $major, expected $REDIS_OLDEST_MAJOR.0 or newer"
+        exit 69
+    fi
+fi
