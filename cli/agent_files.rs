@@ -100,6 +100,21 @@ impl AgentFiles {
     }
 }
 
+/// Reads one file, whatever folder it is in.
+///
+/// # Errors
+/// 65 with every error marked if it is wrong.
+pub(crate) fn read_agent(path: &Path) -> Result<ParsedAgent, Failure> {
+    let text = read_agent_file(path)?;
+    let name = text.name().to_owned();
+    parse_agent_file(text).map_err(|problems| wrong_agent(&name, &problems))
+}
+
+/// Files of agent types in a folder, in the order of their slugs.
+pub(crate) fn files_in(folder: &Path) -> Vec<PathBuf> {
+    yaml_files(folder).into_values().collect()
+}
+
 /// The files of a folder that are named like an agent type, by slug and in order.
 fn yaml_files(folder: &Path) -> BTreeMap<String, PathBuf> {
     let Ok(entries) = folder.read_dir() else { return BTreeMap::new() };

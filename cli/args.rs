@@ -48,7 +48,7 @@ pub(crate) struct CommandLine {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global flags")]
 pub(crate) struct GlobalFlags {
-    /// Where Redis is: redis://, rediss:// or unix://
+    /// Where Redis is: redis://, rediss://, unix://, redis-sentinel://HOST,HOST/MASTER or redis-cluster://HOST,HOST
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) redis_url: Option<String>,
     /// Prefix of every key in Redis

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use maestro_coordinator::submission::SubmissionError;
+use maestro_model::diagnostic::Colour;
 use maestro_store::{Refusal, Store, StoreError, StoreOptions};
 
 use crate::config::settings::Settings;
@@ -49,6 +51,19 @@ pub(crate) fn store_failure(error: StoreError) -> Failure {
     }
 }
 
+/// Why a run was not submitted; `what` it was: `workflow `x``, `the dispatch`.
+pub(crate) fn submission_failure(what: &str, error: SubmissionError) -> Failure {
+    match error {
+        SubmissionError::Store(error) => store_failure(error),
+        SubmissionError::Dispatch(error) => Failure::usage(error.to_string()),
+        SubmissionError::Invalid(problems) => {
+            Failure::invalid_file(format!("{what} cannot be run as it is given"))
+                .details(problems.to_json())
+                .shown_as(problems.render(Colour::Plain))
+        }
+    }
+}
+
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Failure {
         store_failure(error)
@@ -68,13 +83,19 @@ fn refusal_failure(refusal: &Refusal) -> Failure {
         }
         Refusal::OutOfMemory => Failure::unavailable(message)
             .hint("running work goes on; raise `maxmemory`, or lower `MAESTRO_RUN_BYTES` or `MAESTRO_RUN_RETENTION`"),
-        Refusal::TooLarge { .. } => Failure::usage(message),
+        Refusal::TooLarge { .. } | Refusal::UnlawfulKey { .. } => Failure::usage(message),
         Refusal::NameTaken { .. } => Failure::refused(message).hint("give this one another name with `--name`"),
         Refusal::VersionConflict { .. } | Refusal::RunConflict { .. } => Failure::refused(message),
-        Refusal::Epoch { .. } | Refusal::ClusterGone | Refusal::Fenced => {
+        Refusal::Busy { .. } => Failure::new(Exit::NothingToRunIt, message).hint("run the command again in a moment"),
+        Refusal::WrongMode { .. } => Failure::refused(message).hint("see `maestro queue status`"),
+        Refusal::TooManyWait { .. } => Failure::refused(message).hint("wait for a task that waits for it"),
+        Refusal::Epoch { .. } | Refusal::ClusterGone | Refusal::Fenced | Refusal::Recover => {
             Failure::unavailable(message).hint("run the command again")
         }
         Refusal::Schema { .. } => Failure::unavailable(message).hint("use the version of maestro that wrote it"),
+        Refusal::Address(_) => Failure::usage(message),
+        Refusal::UnknownMaster { .. } => Failure::unavailable(message)
+            .hint("`redis-cli -p 26379 sentinel masters` lists the names; the address ends with one: `…/<master>`"),
         Refusal::Server { .. } => Failure::unavailable(message),
     }
 }

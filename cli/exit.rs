@@ -27,6 +27,8 @@ pub(crate) enum Exit {
     TimedOut,
     /// Cancelled, or interrupted by a signal.
     Cancelled,
+    /// What an agent's own process ended with; not in the table, since only the agent knows what it means.
+    Passed(u8),
 }
 
 /// One row per code, as users read it.
@@ -57,6 +59,7 @@ impl Exit {
             Exit::Refused => 77,
             Exit::TimedOut => 124,
             Exit::Cancelled => 130,
+            Exit::Passed(code) => code,
         }
     }
 
@@ -64,7 +67,7 @@ impl Exit {
     pub(crate) fn kind(self) -> &'static str {
         match self {
             Exit::Done => "done",
-            Exit::WorkFailed => "failed",
+            Exit::WorkFailed | Exit::Passed(_) => "failed",
             Exit::Usage => "usage",
             Exit::FileInvalid => "invalid_file",
             Exit::NotFound => "not_found",
@@ -79,7 +82,7 @@ impl Exit {
     /// The table of all codes, one per line, for `--help`.
     pub(crate) fn table() -> String {
         let rows = TABLE.map(|(exit, meaning)| format!("  {:>3}  {meaning}", exit.code()));
-        rows.join("\n")
+        format!("{}\n`task dispatch --sync` and `task wait` pass on the agent's own code.", rows.join("\n"))
     }
 }
 

@@ -16,6 +16,7 @@ use crate::cluster::store_failure;
 use crate::failure::Failure;
 use crate::live::{RunDisplay, RunEnd, StepEvent, StepEventKind};
 use crate::output::moment::now_ms;
+use crate::traced_output::{TracedLine, TracedOutput};
 
 /// Longest wait for events, and so for a frame.
 const EVENTS_WAIT: Duration = Duration::from_millis(100);
@@ -35,6 +36,7 @@ pub(crate) struct Following<'a> {
     labels: HashMap<u32, (String, Option<u32>)>,
     workers: HashMap<String, String>,
     running: HashMap<u32, (Attempt, String)>,
+    traced: Option<TracedOutput>,
 }
 
 /// How a followed run ended.
@@ -52,7 +54,22 @@ impl<'a> Following<'a> {
         position: EventPosition,
         labels: HashMap<u32, (String, Option<u32>)>,
     ) -> Following<'a> {
-        Following { store, run, position, labels, workers: HashMap::new(), running: HashMap::new() }
+        Following {
+            store,
+            run,
+            position,
+            labels,
+            workers: HashMap::new(),
+            running: HashMap::new(),
+            traced: None,
+        }
+    }
+
+    /// With every line of standard output: the run is traced.
+    #[must_use]
+    pub(crate) fn traced(mut self) -> Following<'a> {
+        self.traced = Some(TracedOutput::new(self.run.clone()));
+        self
     }
 
     /// Shows the run until it ends. Dropping the future stops showing, nothing else.
@@ -77,11 +94,13 @@ impl<'a> Following<'a> {
             let due = looked_at.elapsed() > RECORD_EVERY;
             if ended || due {
                 looked_at = Instant::now();
-                if let Some(end) = self.ended(display).await? {
-                    return Ok(end);
+                if let Some(record) = self.ended().await? {
+                    return self.finish(record, display).await;
                 }
             }
-            if display.wants_output() && output_at.elapsed() > OUTPUT_EVERY {
+            if self.traced.is_some() {
+                self.show_traced(display).await?;
+            } else if display.wants_output() && output_at.elapsed() > OUTPUT_EVERY {
                 output_at = Instant::now();
                 self.show_output(display).await?;
             }
@@ -99,19 +118,44 @@ impl<'a> Following<'a> {
         Ok(events)
     }
 
-    async fn ended(&self, display: &mut RunDisplay) -> Result<Option<FollowedEnd>, Failure> {
+    async fn ended(&self) -> Result<Option<RunRecord>, Failure> {
         let record = self.store.run(self.run).await.map_err(store_failure)?;
         let Some(record) = record else {
             return Err(Failure::not_found(format!("run `{}` was removed while it was followed", self.run)));
         };
+        Ok(record.status.is_final().then_some(record))
+    }
+
+    async fn finish(&mut self, record: RunRecord, display: &mut RunDisplay) -> Result<FollowedEnd, Failure> {
+        if let Some(traced) = &mut self.traced {
+            let lines = traced.last_lines(self.store).await.map_err(store_failure)?;
+            self.show_lines(lines, display)?;
+        }
         let end = match record.status {
             RunStatus::Completed => RunEnd::Completed,
-            RunStatus::Failed => RunEnd::Failed,
             RunStatus::Cancelled => RunEnd::Cancelled,
-            RunStatus::Loading | RunStatus::Running | RunStatus::Cancelling => return Ok(None),
+            _ => RunEnd::Failed,
         };
         display.finish(end, record.finished_at_ms.unwrap_or_else(now_ms))?;
-        Ok(Some(FollowedEnd { record }))
+        Ok(FollowedEnd { record })
+    }
+
+    async fn show_traced(&mut self, display: &mut RunDisplay) -> Result<(), Failure> {
+        let Some(traced) = &mut self.traced else { return Ok(()) };
+        match traced.next_lines(self.store).await {
+            Ok(lines) => self.show_lines(lines, display),
+            Err(error) if error.may_pass() => Ok(()),
+            Err(error) => Err(store_failure(error)),
+        }
+    }
+
+    fn show_lines(&self, lines: Vec<TracedLine>, display: &mut RunDisplay) -> Result<(), Failure> {
+        for TracedLine { index, at_ms, text } in lines {
+            let Some((step, item)) = self.labels.get(&index).cloned() else { continue };
+            let kind = StepEventKind::Output { line: text };
+            display.on_event(&StepEvent { at: at_ms, step, item, kind })?;
+        }
+        Ok(())
     }
 
     /// Shows events of this run; true if one of them says that it ended.
@@ -144,11 +188,17 @@ impl<'a> Following<'a> {
                 self.workers.insert(who.to_owned(), worker.clone());
                 if !who.is_empty() {
                     self.running.insert(index, (Attempt(attempt), String::new()));
+                    if let Some(traced) = &mut self.traced {
+                        traced.on_started(index, Attempt(attempt));
+                    }
                 }
             }
             TaskHappening::Cancelling | TaskHappening::Fenced | TaskHappening::Expanded { .. } => {}
             _ => {
                 self.running.remove(&index);
+                if let Some(traced) = &mut self.traced {
+                    traced.on_ended(index);
+                }
             }
         }
     }
@@ -182,7 +232,8 @@ impl<'a> Following<'a> {
                 StepEventKind::Lost { worker: self.workers.get(who).cloned().unwrap_or_default() }
             }
             TaskHappening::Returned => StepEventKind::Returned,
-            TaskHappening::Cancelling | TaskHappening::Fenced => return None,
+            // What follows a retry is told by the queue.
+            TaskHappening::Cancelling | TaskHappening::Retried | TaskHappening::Fenced => return None,
         })
     }
 

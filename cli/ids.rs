@@ -13,7 +13,7 @@ use crate::failure::Failure;
 use crate::output::moment::{age, now_ms};
 
 /// Words for the newest run.
-const NEWEST: [&str; 2] = ["last", "@latest"];
+pub(crate) const NEWEST: [&str; 2] = ["last", "@latest"];
 /// Most runs among which a prefix is looked for: more than are ever kept.
 const RUNS_MAX: usize = 1_000_000;
 /// Matches that an ambiguous prefix shows.

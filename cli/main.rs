@@ -2,25 +2,33 @@
 //! touches Redis in `store`.
 
 mod agent_files;
+mod agents;
 mod args;
 mod bench;
 mod catalogue;
 mod cluster;
 mod commands;
 mod config;
+mod consent;
 mod engine;
 mod exit;
 mod failure;
 mod following;
 mod ids;
+mod letters;
 mod live;
 mod local_run;
 mod logging;
 mod output;
 mod private_redis;
 mod shipped;
+mod side_door;
 mod since;
+mod trace_file;
+mod traced_output;
 mod up_file;
+mod waiting;
+mod work;
 
 use std::process::ExitCode;
 

@@ -3,6 +3,8 @@
 //! What there is to ask about is put there through the store, as a worker would. Times are shown as
 //! `[TIME]`, `[TOOK]` and `[AGO]`; run ids are chosen by the test.
 
+#[path = "asking/agents.rs"]
+mod agents;
 #[path = "asking/cluster.rs"]
 mod cluster;
 #[path = "asking/doctor.rs"]
@@ -13,8 +15,12 @@ mod explain;
 mod ids;
 #[path = "asking/logs.rs"]
 mod logs;
+#[path = "asking/operating.rs"]
+mod operating;
 #[path = "asking/queues.rs"]
 mod queues;
+#[path = "asking/redis_trouble.rs"]
+mod redis_trouble;
 #[path = "commands/sandbox.rs"]
 #[expect(dead_code, reason = "`commands` uses the rest of it")]
 mod sandbox;

@@ -11,7 +11,11 @@ mod faults;
 mod following;
 #[path = "cluster/graphs.rs"]
 mod graphs;
+#[path = "cluster/odd_input.rs"]
+mod odd_input;
 #[path = "cluster/records.rs"]
 mod records;
+#[path = "cluster/side_door.rs"]
+mod side_door;
 #[path = "cluster/worker_health.rs"]
 mod worker_health;

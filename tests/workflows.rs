@@ -17,6 +17,8 @@ mod evaluate_tests;
 mod generate;
 #[path = "workflows/random.rs"]
 mod random;
+#[path = "workflows/resuming.rs"]
+mod resuming;
 #[path = "workflows/script.rs"]
 mod script;
 #[path = "workflows/sketch.rs"]

@@ -62,6 +62,7 @@ impl GraphShape {
 pub(crate) fn shaped_plan(shape: GraphShape, count: u32, agent: &AgentType) -> Plan {
     let shared = SharedSpec {
         agent: agent.slug.clone(),
+        assigned: None,
         queue: QueueName::agent(&agent.slug),
         priority: 3,
         role: None,
@@ -92,6 +93,8 @@ pub(crate) fn shaped_plan(shape: GraphShape, count: u32, agent: &AgentType) -> P
             version: None,
             vars: IndexMap::new(),
             params: IndexMap::new(),
+            folder: None,
+            trace: false,
         },
         policy: RunPolicy::default(),
         agents: IndexMap::from([(agent.slug.clone(), agent.clone())]),
@@ -99,6 +102,10 @@ pub(crate) fn shaped_plan(shape: GraphShape, count: u32, agent: &AgentType) -> P
         shared: vec![shared],
         tasks,
         bound_agents: Vec::new(),
+        definition: None,
+        key: None,
+        waits_for: Vec::new(),
+        seeds: Default::default(),
     }
 }
 

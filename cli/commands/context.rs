@@ -1,14 +1,20 @@
 //! What a command is given: the global flags, the printer, and the way to the settings.
 
+use std::path::PathBuf;
+
 use tokio::runtime::Builder;
 
 use crate::args::GlobalFlags;
 use crate::commands::Command;
 use crate::config::settings::Settings;
 use crate::config::surroundings::Surroundings;
+use crate::config::variables;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::printer::Printer;
+
+/// Where an agent's processes find the socket of their worker.
+const SOCKET_VARIABLE: &str = "MAESTRO_SOCKET";
 
 /// How a command ends.
 pub(crate) type Outcome = Result<Exit, Failure>;
@@ -35,6 +41,25 @@ impl CommandContext {
     /// All settings. Asked for by the commands that need them, not before.
     pub(crate) fn settings(&self) -> Result<Settings, Failure> {
         Settings::load(&self.global.setting_flags(), &self.surroundings()?)
+    }
+
+    /// The worker's socket, if this process runs inside a task and nobody named a Redis: a flag or a variable
+    /// that does is meant, while a configuration file may only happen to lie in the workspace.
+    ///
+    /// # Errors
+    /// 2 with a namespace: the worker speaks for its own alone.
+    pub(crate) fn side_door(&self) -> Result<Option<PathBuf>, Failure> {
+        let surroundings = self.surroundings()?;
+        let named = surroundings.variable(variables::REDIS_URL.name)?.is_some();
+        if named || self.global.redis_url.is_some() {
+            return Ok(None);
+        }
+        let Some(socket) = surroundings.variable(SOCKET_VARIABLE)? else { return Ok(None) };
+        match &self.global.namespace {
+            None => Ok(Some(PathBuf::from(socket))),
+            Some(_) => Err(Failure::usage("inside a task only the state of its own cluster can be reached")
+                .hint("leave `--namespace` out, or name a redis with `--redis-url`")),
+        }
     }
 
     /// Runs a command's asynchronous part. One thread is enough for whoever only asks and waits;

@@ -6,6 +6,7 @@ mod agents;
 mod cluster;
 mod host;
 mod redis;
+mod trial;
 
 use clap::Args;
 use maestro_store::{Store, StoreError};
@@ -19,11 +20,18 @@ use crate::output::format::Form;
 use crate::output::shape::{Column, Field, Shape};
 use crate::output::tone::Tone;
 
-/// Flags of `doctor`: none.
+/// Flags of `doctor`.
 #[derive(Debug, Args)]
-#[command(after_help = "Exit code: 0 if nothing fails, 1 if something does, 69 if Redis cannot be used.\n\n\
-                        Example:\n  maestro doctor")]
-pub(crate) struct DoctorArgs {}
+#[command(
+    after_help = "Exit code: 0 if nothing fails, 1 if something does, 69 if Redis cannot be used. With \
+                        --agent only that type is looked at, and Redis need not be there.\n\n\
+                        Examples:\n  maestro doctor\n  maestro doctor --agent code-reviewer"
+)]
+pub(crate) struct DoctorArgs {
+    /// Launch this agent type's program in a scratch folder and say what it could not reach
+    #[arg(long, value_name = "TYPE")]
+    agent: Option<String>,
+}
 
 /// How a check went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -74,8 +82,14 @@ const SHAPE: Shape<CheckEntry> = Shape {
 };
 
 /// Checks everything.
-pub(crate) fn run(_args: &DoctorArgs, context: &CommandContext) -> Outcome {
+pub(crate) fn run(args: &DoctorArgs, context: &CommandContext) -> Outcome {
     let settings = context.settings()?;
+    if let Some(agent) = &args.agent {
+        let entries = trial::checks(agent, &settings, context)?;
+        print(&entries, context)?;
+        let fails = entries.iter().any(|entry| entry.status == Health::Fail);
+        return Ok(if fails { Exit::WorkFailed } else { Exit::Done });
+    }
     context.block_on(0, async {
         let mut entries = Vec::new();
         let connected = Store::connect(&store_options(&settings, COMMAND_PATIENCE)).await;

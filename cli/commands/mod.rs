@@ -3,19 +3,23 @@
 //! To add one: a file with a `clap::Args` struct and `fn run(args, &CommandContext) -> Outcome`, a
 //! variant here (or in the family's `mod.rs`), a line in `dispatch`.
 
+pub(crate) mod agent;
 mod bench;
 mod completion;
 mod config;
 mod context;
 mod coordinator;
 mod doctor;
-mod queue;
+mod events;
+pub(crate) mod queue;
+mod redis;
 mod state;
 pub(crate) mod task;
 mod up;
 mod version;
 mod worker;
 mod workflow;
+mod workspace;
 
 use std::ffi::OsString;
 
@@ -36,15 +40,26 @@ pub(crate) enum Command {
     /// Tasks: what they do, and why not
     #[command(subcommand)]
     Task(task::TaskCommand),
+    /// Agents and agent types: who works, where, and how it is
+    #[command(subcommand)]
+    Agent(agent::AgentCommand),
     /// Shared state: values that agents and people read and write
     #[command(subcommand)]
     State(state::StateCommand),
+    /// The audit stream: what happened when, and who did it
+    Events(events::EventsArgs),
     /// Queues: how much there is to do
     #[command(subcommand)]
     Queue(queue::QueueCommand),
+    /// Redis: the keys of this namespace as a whole
+    #[command(subcommand)]
+    Redis(redis::RedisCommand),
     /// Workers: processes that run agents
     #[command(subcommand)]
     Worker(worker::WorkerCommand),
+    /// Workspaces: the folders in which agents work
+    #[command(subcommand)]
+    Workspace(workspace::WorkspaceCommand),
     /// Coordinators: processes that sweep and expand
     #[command(subcommand)]
     Coordinator(coordinator::CoordinatorCommand),
@@ -92,8 +107,12 @@ fn dispatch(command: Command, context: &CommandContext) -> Outcome {
     match command {
         Command::Workflow(command) => workflow::run(command, context),
         Command::Task(command) => task::run(command, context),
+        Command::Agent(command) => agent::run(command, context),
+        Command::Workspace(command) => workspace::run(command, context),
         Command::State(command) => state::run(command, context),
+        Command::Events(args) => events::run(&args, context),
         Command::Queue(command) => queue::run(command, context),
+        Command::Redis(command) => redis::run(command, context),
         Command::Worker(command) => worker::run(command, context),
         Command::Coordinator(command) => coordinator::run(command, context),
         Command::Up(args) => up::run(&args, context),

@@ -64,6 +64,11 @@ pub(crate) fn runtime_folder(surroundings: &Surroundings) -> PathBuf {
     }
 }
 
+/// Folders whose paths are short enough for sockets, best first; whoever uses one makes it and checks it.
+pub(crate) fn short_folders(surroundings: &Surroundings) -> Vec<PathBuf> {
+    vec![runtime_folder(surroundings), temporary_folder(surroundings)]
+}
+
 fn temporary_folder(surroundings: &Surroundings) -> PathBuf {
     PathBuf::from(format!("/tmp/maestro-{}", surroundings.uid()))
 }

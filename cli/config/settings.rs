@@ -27,6 +27,7 @@ pub(crate) struct SettingFlags {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Settings {
     chosen: Vec<Chosen>,
+    short_folders: Vec<PathBuf>,
 }
 
 /// What log lines look like.
@@ -51,7 +52,12 @@ impl Settings {
         let namespace = namespace_of(layers.iter().chain([&defaults]));
         layers.push(up_layer(&namespace, surroundings));
         layers.push(defaults);
-        Ok(Settings { chosen: strongest(&layers) })
+        Ok(Settings { chosen: strongest(&layers), short_folders: folders::short_folders(surroundings) })
+    }
+
+    /// Folders for sockets that need a short path; no setting, but found in the same surroundings.
+    pub(crate) fn short_folders(&self) -> Vec<PathBuf> {
+        self.short_folders.clone()
     }
 
     /// Every setting, in the order in which they are shown.
@@ -160,6 +166,11 @@ impl Settings {
     pub(crate) fn kilocode_bin(&self) -> (PathBuf, bool) {
         let given = self.chosen(variables::KILOCODE_BIN).origin.is_given();
         (self.path(variables::KILOCODE_BIN), given)
+    }
+
+    /// Where snapshots and safety copies go.
+    pub(crate) fn snapshot_dir(&self) -> PathBuf {
+        self.path(variables::SNAPSHOT_DIR)
     }
 
     /// Time between SIGTERM and SIGKILL of an agent.

@@ -79,7 +79,7 @@ macro_rules! variables {
 
 variables! {
     REDIS_URL "MAESTRO_REDIS_URL" "redis_url" ValueKind::Text, "redis://localhost:6379",
-        "where Redis is: `redis://`, `rediss://` or `unix://`";
+        "where Redis is: `redis://`, `rediss://`, `unix://`, `redis-sentinel://` or `redis-cluster://`";
     NAMESPACE "MAESTRO_NAMESPACE" "namespace" ValueKind::Text, "maestro",
         "prefix of every key, so that a shared Redis is safe";
     WORKSPACE_ROOT "MAESTRO_WORKSPACE_ROOT" "workspace_root" ValueKind::Path, "/tmp/maestro-workspaces",

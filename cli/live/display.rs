@@ -15,6 +15,7 @@ use crate::failure::Failure;
 use crate::output::format::{Destination, PrintFormat};
 use crate::output::moment::clock;
 use crate::output::printer::{Printer, Talk};
+use crate::traced_output::traced_line;
 
 /// How a run is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,8 +24,12 @@ enum DisplayMode {
     Tree,
     /// A line for each event.
     Lines,
+    /// A line for each event, and for each line of standard output: the run is traced.
+    Trace,
     /// Each event as JSON, one per line.
     Json,
+    /// The same with every line of standard output.
+    JsonTrace,
     /// Nothing but the exit code.
     Nothing,
 }
@@ -64,6 +69,17 @@ impl RunDisplay {
         }
     }
 
+    /// For a run that is traced: every line of standard output is shown, so there is no tree.
+    #[must_use]
+    pub(crate) fn traced(mut self) -> RunDisplay {
+        self.mode = match self.mode {
+            DisplayMode::Tree | DisplayMode::Lines => DisplayMode::Trace,
+            DisplayMode::Json => DisplayMode::JsonTrace,
+            other => other,
+        };
+        self
+    }
+
     /// Whether lines of the agents' output are of any use here; if not, they need not be fetched.
     pub(crate) fn wants_output(&self) -> bool {
         self.mode == DisplayMode::Tree
@@ -72,14 +88,17 @@ impl RunDisplay {
     /// Takes in an event and prints its line, where there are lines.
     pub(crate) fn on_event(&mut self, event: &StepEvent) -> Result<(), Failure> {
         let took_ms = self.view.on_event(event);
+        if let (DisplayMode::Trace, StepEventKind::Output { line }) = (self.mode, &event.kind) {
+            return self.printer.lines(&traced_line(event.at, &event.label(), line));
+        }
         match self.mode {
             DisplayMode::Tree | DisplayMode::Nothing => Ok(()),
-            DisplayMode::Lines => match event_line(event, took_ms) {
+            DisplayMode::Lines | DisplayMode::Trace => match event_line(event, took_ms) {
                 Some(line) => self.printer.lines(&line),
                 None => Ok(()),
             },
             DisplayMode::Json if matches!(event.kind, StepEventKind::Output { .. }) => Ok(()),
-            DisplayMode::Json => self.printer.json_line(event),
+            DisplayMode::Json | DisplayMode::JsonTrace => self.printer.json_line(event),
         }
     }
 
@@ -107,8 +126,10 @@ impl RunDisplay {
                 let frame = self.view.closing_frame(width, at, self.look);
                 self.screen.draw(&frame, width, Instant::now()).map_err(|error| Failure::from_output(&error))
             }
-            DisplayMode::Lines => self.printer.lines(&format!("{} {}", clock(at), self.view.summary(at))),
-            DisplayMode::Json | DisplayMode::Nothing => Ok(()),
+            DisplayMode::Lines | DisplayMode::Trace => {
+                self.printer.lines(&format!("{} {}", clock(at), self.view.summary(at)))
+            }
+            DisplayMode::Json | DisplayMode::JsonTrace | DisplayMode::Nothing => Ok(()),
         }
     }
 }

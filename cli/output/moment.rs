@@ -23,6 +23,11 @@ pub(crate) fn rfc3339(unix_ms: u64) -> String {
     }
 }
 
+/// A time as `rfc3339` writes it, ms since 1970; none if it is not one.
+pub(crate) fn read_rfc3339(text: &str) -> Option<u64> {
+    u64::try_from(text.parse::<Timestamp>().ok()?.as_millisecond()).ok()
+}
+
 /// `12:00:01`, in UTC.
 pub(crate) fn clock(unix_ms: u64) -> String {
     let stamp = i64::try_from(unix_ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
@@ -78,6 +83,14 @@ pub(crate) fn as_seconds<S: Serializer>(ms: &u64, serializer: S) -> Result<S::Ok
     serializer.serialize_f64(*ms as f64 / 1000.0)
 }
 
+/// For `#[serde(serialize_with = "…")]` on a duration in ms that may not be known.
+pub(crate) fn as_optional_seconds<S: Serializer>(ms: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
+    match ms {
+        Some(ms) => serializer.serialize_some(&(*ms as f64 / 1000.0)),
+        None => serializer.serialize_none(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,6 +99,8 @@ mod tests {
     fn times_are_utc() {
         assert_eq!(rfc3339(1_795_166_401_000), "2026-11-20T09:20:01Z");
         assert_eq!(rfc3339(1_795_166_401_250), "2026-11-20T09:20:01.25Z");
+        assert_eq!(read_rfc3339("2026-11-20T09:20:01.25Z"), Some(1_795_166_401_250));
+        assert_eq!(read_rfc3339("soon"), None);
         assert_eq!(rfc3339(u64::MAX), format!("{} ms", u64::MAX));
         assert_eq!(clock(1_795_166_401_250), "09:20:01");
     }

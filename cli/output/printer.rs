@@ -134,6 +134,11 @@ impl Printer {
         self.lines(&text)
     }
 
+    /// Prints one thing as YAML, whatever the format: for people who are to read all of it.
+    pub(crate) fn yaml<T: Serialize>(&self, document: &T) -> Result<(), Failure> {
+        self.lines(&harmless_lines(&yaml_of(document)))
+    }
+
     /// Prints a record as JSON in one line, whatever the format.
     pub(crate) fn json_line<T: Serialize>(&self, record: &T) -> Result<(), Failure> {
         self.lines(&json_line(record))
@@ -159,6 +164,13 @@ impl Printer {
         if self.talk >= Talk::Normal {
             self.say(&harmless_lines(text));
         }
+    }
+
+    /// Asks something, also with `--quiet`; the answer is read behind it, on the same line.
+    pub(crate) fn question(&self, text: &str) {
+        let mut err = io::stderr().lock();
+        let asked = write!(err, "{}", harmless(text)).and_then(|()| err.flush());
+        let _nobody_to_tell = asked;
     }
 
     /// Warns, unless `--quiet`.

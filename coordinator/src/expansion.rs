@@ -44,7 +44,7 @@ pub fn too_many(ready: &ReadyGrant, items: usize, tasks: u32) -> StepReport {
 
 fn config_failure(ready: &ReadyGrant, message: String) -> StepReport {
     let ending = Ending::Failed { reason: Reason::Config, exit_code: None, retry_in_ms: None };
-    let output = StoredOutput { outputs: None, message: Some(message) };
+    let output = StoredOutput::of_message(message);
     report(ready, ending, serde_json::to_string(&output).expect("a message is plain data"))
 }
 
@@ -84,5 +84,6 @@ fn items_of(ready: &ReadyGrant, handler: bool) -> Result<Option<Vec<String>>, Re
 fn item_flags(shared: &SharedSpec, handler: bool) -> String {
     let bound = if shared.workspace == WorkspaceChoice::Run { "b" } else { "" };
     let handler = if handler { "H" } else { "" };
-    format!("{handler}{bound}")
+    let assigned = if shared.assigned.is_some() { "i" } else { "" };
+    format!("{handler}{bound}{assigned}")
 }

@@ -4,5 +4,6 @@
 //! run; one leads. The command line uses `submit` as a library and needs no running coordinator.
 
 pub mod expansion;
+pub mod resuming;
 pub mod service;
 pub mod submission;

@@ -28,6 +28,8 @@ const COLLECT_RUNS_MAX: usize = 100;
 const BELL_WAIT: Duration = Duration::from_secs(5);
 /// Pause after Redis did not answer.
 const TROUBLE_PAUSE: Duration = Duration::from_millis(500);
+/// Longest such pause.
+const TROUBLE_PAUSE_MAX: Duration = Duration::from_secs(10);
 /// Steps expanded at one time.
 const STEPS_AT_ONCE: usize = 8;
 
@@ -63,16 +65,69 @@ pub async fn run_coordinator(
 ) -> Result<(), StoreError> {
     let incarnation = attach(&store, &settings).await?;
     let (current, _) = watch::channel(incarnation);
-    let duties =
-        Duties { store: store.clone(), settings: settings.clone(), current: current.clone(), leading };
-    let expander = Expander::new(store.clone(), settings, current.clone());
-    tokio::select! {
-        () = duties.run() => {}
-        () = expander.run() => {}
-        _ = stop.wait_for(|stopped| *stopped) => {}
+    let mut store = store;
+    loop {
+        let (store_now, settings_now) = (store.clone(), settings.clone());
+        let duties = Duties {
+            store: store_now.clone(),
+            settings: settings_now.clone(),
+            current: current.clone(),
+            leading: leading.clone(),
+        };
+        let expander = Expander::new(store_now, settings_now, current.clone());
+        tokio::select! {
+            () = duties.run() => {}
+            () = expander.run() => {}
+            _ = stop.wait_for(|stopped| *stopped) => break,
+        }
+        leading.send_replace(false);
+        tokio::select! {
+            found = find_again(&store, &settings) => {
+                let (fresh, incarnation) = found;
+                tell_found(&store, &fresh);
+                current.send_replace(incarnation);
+                store = fresh;
+            }
+            // There is nothing to take leave of.
+            _ = stop.wait_for(|stopped| *stopped) => return Ok(()),
+        }
     }
     let incarnation = current.borrow().clone();
-    store.detach(&incarnation).await
+    match store.detach(&incarnation).await {
+        // The cluster is another one since the last beat, and knows nothing of this process.
+        Err(StoreError::Refused(Refusal::Epoch { .. } | Refusal::ClusterGone)) => Ok(()),
+        other => other,
+    }
+}
+
+/// The cluster as it is after a restore, or the one that took its place in a Redis that lost its data.
+async fn find_again(store: &Store, settings: &CoordinatorSettings) -> (Store, Incarnation) {
+    let mut pause = TROUBLE_PAUSE;
+    loop {
+        let found = match store.reopened().await {
+            Ok(fresh) => attach(&fresh, settings).await.map(|incarnation| (fresh, incarnation)),
+            Err(error) => Err(error),
+        };
+        match found {
+            Ok(found) => return found,
+            Err(error) => tracing::warn!("cannot find the cluster again: {error}"),
+        }
+        tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
+        pause = (pause * 2).min(TROUBLE_PAUSE_MAX);
+    }
+}
+
+fn tell_found(before: &Store, now: &Store) {
+    if before.cluster_id() == now.cluster_id() {
+        tracing::warn!("the cluster was restored: this coordinator serves its epoch {} now", now.epoch());
+    } else {
+        tracing::error!(
+            "redis has lost its data, or another one is at its address: cluster {} is gone with its runs, and \
+             this coordinator serves cluster {} now",
+            before.cluster_id(),
+            now.cluster_id()
+        );
+    }
 }
 
 /// Names of coordinators have a `/`, which a worker's name cannot have.
@@ -100,6 +155,7 @@ struct Duties {
 }
 
 impl Duties {
+    /// Until the cluster is another one.
     async fn run(self) {
         let mut next_beat = Instant::now();
         let mut next_lead = Instant::now();
@@ -107,7 +163,9 @@ impl Duties {
         loop {
             if Instant::now() >= next_beat {
                 next_beat = Instant::now() + self.settings.heartbeat.mul_f64(rand::random_range(0.8..1.0));
-                self.beat().await;
+                if !self.beat().await {
+                    return;
+                }
             }
             if Instant::now() >= next_lead {
                 next_lead = Instant::now() + LEADER_RENEWAL;
@@ -124,13 +182,15 @@ impl Duties {
         }
     }
 
-    async fn beat(&self) {
+    /// False if the cluster that this coordinator serves is not there any more.
+    async fn beat(&self) -> bool {
         let incarnation = self.current.borrow().clone();
         let status = ProcessStatus::default();
         match self.store.beat(&incarnation, self.settings.lease, &[], &status, &[]).await {
             Ok(_) => {}
-            Err(StoreError::Refused(Refusal::Fenced)) => {
-                tracing::warn!("this coordinator's lease had run out: attaching again");
+            Err(StoreError::Refused(Refusal::Epoch { .. } | Refusal::ClusterGone)) => return false,
+            Err(StoreError::Refused(Refusal::Fenced | Refusal::Recover)) => {
+                tracing::warn!("this coordinator is not known any more: attaching again");
                 match attach(&self.store, &self.settings).await {
                     Ok(fresh) => drop(self.current.send_replace(fresh)),
                     Err(error) => tracing::warn!("cannot attach: {error}"),
@@ -138,6 +198,7 @@ impl Duties {
             }
             Err(error) => tracing::warn!("no answer to a beat: {error}"),
         }
+        true
     }
 
     async fn lead(&self) {

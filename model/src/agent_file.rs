@@ -359,7 +359,9 @@ fn read_home(reader: &mut YamlReader<'_>, node: &Node) -> Option<HomeChoice> {
     match text.value.as_str() {
         "workspace" => Some(HomeChoice::Workspace),
         "worker" => Some(HomeChoice::Worker),
-        path if path.starts_with(['/', '~']) => Some(HomeChoice::Path(text.value)),
+        path if path.starts_with('/') || path == "~" || path.starts_with("~/") => {
+            Some(HomeChoice::Path(text.value))
+        }
         other => {
             let problem = reader.source.error(text.place, format!("`home` is `{other}`"));
             let known = ["workspace", "worker"];

@@ -83,6 +83,13 @@ pub struct AgentType {
     pub on_disconnect: OnDisconnect,
 }
 
+impl AgentType {
+    /// Whether its command is Kilo, by that name or by default.
+    pub fn is_kilo(&self) -> bool {
+        self.command.as_ref().is_none_or(|words| words.first().is_some_and(|program| program == KILO_PROGRAM))
+    }
+}
+
 /// How the prompt reaches the agent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -185,6 +192,9 @@ pub enum OnDisconnect {
     /// It goes on; its result counts if nobody took the task over.
     Keep,
 }
+
+/// The program of a command that is `MAESTRO_KILOCODE_BIN` if that is set.
+pub const KILO_PROGRAM: &str = "kilo";
 
 /// The type that finishes at once and launches nothing.
 pub const NOOP: &str = "noop";

@@ -7,6 +7,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::model_use::ModelUse;
 use crate::task::Reason;
 
 /// How an attempt ended, as its worker saw it.
@@ -47,12 +48,25 @@ pub struct AttemptReport {
     /// Shared state to be written with the report; only of a completed attempt.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
     pub publish: IndexMap<String, Value>,
+    /// What its program said it used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_use: Option<Box<ModelUse>>,
+    /// Trying again earlier is of no use, ms from its end: a usage limit is lifted then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_before_ms: Option<u64>,
 }
 
 impl AttemptReport {
     /// A report that says only how it ended.
     pub fn plain(outcome: AttemptOutcome) -> AttemptReport {
-        AttemptReport { outcome, message: None, outputs: None, publish: IndexMap::new() }
+        AttemptReport {
+            outcome,
+            message: None,
+            outputs: None,
+            publish: IndexMap::new(),
+            model_use: None,
+            not_before_ms: None,
+        }
     }
 
     /// A failure with its reason and a line for people.

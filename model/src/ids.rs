@@ -235,6 +235,11 @@ name_type!(
     "the slug of an agent type"
 );
 name_type!(
+    /// An agent that was assigned to a folder: `--name`, else the slug of its type.
+    AgentId,
+    "the id of an agent"
+);
+name_type!(
     /// A node of a workflow.
     StepId,
     "a step id"

@@ -6,20 +6,23 @@
 //! Numbering: tasks without incoming edges come first, grouped by queue and ordered by priority within
 //! it, so that what has not been released yet is one number per queue and not a list.
 
+use std::collections::BTreeMap;
+
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::agent_type::AgentType;
-use crate::ids::{AgentSlug, StepId};
+use crate::ids::{AgentId, AgentSlug, Attempt, Incarnation, RunId, StepId, TaskId};
 use crate::retry::RetryPolicy;
+use crate::task::{Reason, TaskStatus};
 
 /// Most tasks in one run, items of `foreach` included.
 pub const TASKS_PER_RUN_MAX: u32 = 100_000;
 
 /// Where a ready task waits.
 ///
-/// Stored as `a:<slug>`, `s:<slug>+<slug>`, `w:<worker>` or `c:expand`.
+/// Stored as `a:<slug>`, `i:<agent>`, `s:<slug>+<slug>`, `w:<worker>` or `c:expand`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct QueueName(String);
@@ -28,6 +31,11 @@ impl QueueName {
     /// Any worker that serves the type.
     pub fn agent(slug: &AgentSlug) -> QueueName {
         QueueName(format!("a:{slug}"))
+    }
+
+    /// The one worker that holds the agent's folder, one task at a time.
+    pub fn assigned(id: &AgentId) -> QueueName {
+        QueueName(format!("i:{id}"))
     }
 
     /// Any worker that serves all of these types: first tasks of a run that stays on one worker.
@@ -80,6 +88,85 @@ pub struct Plan {
     pub roots: Vec<RootRange>,
     /// Every type named by a step with `workspace: run`, sorted; empty where there is none.
     pub bound_agents: Vec<AgentSlug>,
+    /// The text of the definition it was compiled from, kept with the run for `--resume-from`; a dispatch has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub definition: Option<String>,
+    /// `--key` of a dispatch: of several submissions with one key the first is carried out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// What its tasks wait for in other runs, beside `dependencies`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waits_for: Vec<ExternalNeed>,
+    /// Tasks that have ended before the run begins, because another run did their work.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub seeds: BTreeMap<u32, TaskSeed>,
+}
+
+/// A task waits for something in another run, as if it were a `depends_on`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ExternalNeed {
+    /// The task that waits.
+    pub task: u32,
+    /// For what.
+    pub on: NeedTarget,
+}
+
+/// What `--depends-on` names.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NeedTarget {
+    /// A task: completed, or ended as its `continue_on` lists.
+    Task(TaskId),
+    /// A whole run: completed.
+    Run(RunId),
+}
+
+impl NeedTarget {
+    /// The run it lies in.
+    pub fn run(&self) -> &RunId {
+        match self {
+            NeedTarget::Task(task) => &task.run,
+            NeedTarget::Run(run) => run,
+        }
+    }
+}
+
+impl std::fmt::Display for NeedTarget {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            NeedTarget::Task(task) => task.fmt(formatter),
+            NeedTarget::Run(run) => run.fmt(formatter),
+        }
+    }
+}
+
+/// How a task ended in another run, taken over into this one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TaskSeed {
+    /// Its end: completed, failed, skipped.
+    pub status: TaskStatus,
+    /// The last attempt; a later try of this run goes on from it.
+    pub attempt: Attempt,
+    /// Who worked on it.
+    pub owner: Option<Incarnation>,
+    /// Failures counted against the retry policy.
+    pub failures: u32,
+    /// Losses with a dead worker.
+    pub losses: u32,
+    /// When it became ready, when its last attempt started, when it ended: ms since 1970.
+    pub queued_at_ms: Option<u64>,
+    /// See `queued_at_ms`.
+    pub started_at_ms: Option<u64>,
+    /// See `queued_at_ms`.
+    pub finished_at_ms: Option<u64>,
+    /// The agent's exit code.
+    pub exit_code: Option<i32>,
+    /// Why it failed.
+    pub reason: Option<Reason>,
+    /// Result and outputs, or the message of a failure, as stored.
+    pub output: Option<String>,
+    /// The task that did the work: its log and its folder are there.
+    pub origin: TaskId,
 }
 
 /// What templates read of the run as a whole.
@@ -94,6 +181,13 @@ pub struct RunContext {
     pub vars: IndexMap<String, Value>,
     /// Values for `<< params.x >>`: what `--param` and `--param-file` gave.
     pub params: IndexMap<String, Value>,
+    /// `<< run.folder >>`: where the command that made the run was typed, so that on one machine relative
+    /// paths among its parameters mean something; none if nobody said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folder: Option<String>,
+    /// Whether workers keep a trace of their attempts, as `RunPolicy` says; absent = no.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub trace: bool,
 }
 
 /// Rules of the whole run.
@@ -125,6 +219,9 @@ pub struct RootRange {
 pub struct SharedSpec {
     /// The agent type that works on it.
     pub agent: AgentSlug,
+    /// The agent that works on it, if the step names one and not a type.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assigned: Option<AgentId>,
     /// Where its tasks wait until the run is bound to a worker.
     pub queue: QueueName,
     /// 1 (first) to 5 (last).
@@ -173,6 +270,8 @@ pub enum WorkspaceChoice {
     Run,
     /// A copy of what another step left.
     Step(StepId),
+    /// The folder its agent was assigned; where that is now, the claim says.
+    Assigned,
 }
 
 /// Ends of a step that its dependents put up with.

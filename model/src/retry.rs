@@ -37,6 +37,8 @@ pub enum RetryOn {
     Stalled,
     /// It ran out of memory.
     Oom,
+    /// A usage limit was reached: it waits until that is lifted, where the program said when.
+    Budget,
 }
 
 impl Default for RetryPolicy {
@@ -81,7 +83,8 @@ impl RetryPolicy {
             Reason::Stalled => self.on.contains(&RetryOn::Stalled),
             Reason::Oom => self.on.contains(&RetryOn::Oom),
             Reason::Lost | Reason::Infra | Reason::Breach => false,
-            Reason::Config | Reason::Rejected | Reason::Budget => false,
+            Reason::Budget => self.on.contains(&RetryOn::Budget),
+            Reason::Config | Reason::Rejected => false,
         };
         if !covered || failures >= self.max_attempts {
             return None;
@@ -135,6 +138,13 @@ mod tests {
         let only_timeouts = RetryPolicy { on: vec![RetryOn::Timeout], ..policy() };
         assert_eq!(only_timeouts.next_delay(Reason::Exit, Some(1), 1, 0.0), None);
         assert_eq!(only_timeouts.next_delay(Reason::Timeout, None, 1, 0.0), Some(100));
+    }
+
+    #[test]
+    fn a_usage_limit_is_tried_again_only_by_those_who_say_so() {
+        assert_eq!(policy().next_delay(Reason::Budget, Some(1), 1, 0.0), None);
+        let waits_for_it = RetryPolicy { on: vec![RetryOn::Budget], ..policy() };
+        assert_eq!(waits_for_it.next_delay(Reason::Budget, Some(1), 1, 0.0), Some(100));
     }
 
     #[test]

@@ -174,6 +174,12 @@ pub enum TaskEvent {
     Cancel,
     /// An attempt that was told to end has ended, however, or was lost.
     EndCancelled,
+    /// Its agent is to start again, and the attempt is told to end.
+    Restart,
+    /// An attempt that was told to end for a restart has ended, or was lost: the task goes back.
+    EndRestarted,
+    /// An attempt that was told to end for a restart had ended well before the word reached it.
+    FinishFirst,
     /// It waited longer than it may.
     Expire,
     /// A person wants it run once more.
@@ -182,7 +188,7 @@ pub enum TaskEvent {
 
 impl TaskEvent {
     /// All of them.
-    pub const ALL: [TaskEvent; 13] = [
+    pub const ALL: [TaskEvent; 16] = [
         TaskEvent::Ready,
         TaskEvent::Skip,
         TaskEvent::Claim,
@@ -194,6 +200,9 @@ impl TaskEvent {
         TaskEvent::Abandon,
         TaskEvent::Cancel,
         TaskEvent::EndCancelled,
+        TaskEvent::Restart,
+        TaskEvent::EndRestarted,
+        TaskEvent::FinishFirst,
         TaskEvent::Expire,
         TaskEvent::Rerun,
     ];
@@ -225,6 +234,10 @@ pub fn next_status(status: TaskStatus, event: TaskEvent) -> Result<TaskStatus, I
         (S::Running, E::Return) => S::Queued,
         (S::Running, E::Cancel) => S::Cancelling,
         (S::Cancelling, E::EndCancelled) => S::Cancelled,
+        // Which of the two it is told to end for stands with the record.
+        (S::Running | S::Cancelling, E::Restart) => S::Cancelling,
+        (S::Cancelling, E::EndRestarted) => S::Queued,
+        (S::Cancelling, E::FinishFirst) => S::Completed,
         (S::Cancelling, E::Cancel) => S::Cancelling,
         (S::Parked, E::Unpark) => S::Queued,
         (S::Blocked | S::Queued | S::Parked, E::Cancel) => S::Cancelled,
@@ -262,12 +275,14 @@ mod tests {
     }
 
     #[test]
-    fn a_cancelled_attempt_can_only_end_cancelled() {
+    fn an_attempt_told_to_end_can_only_end_cancelled_unless_its_agent_starts_again() {
         for event in TaskEvent::ALL {
             let next = next_status(TaskStatus::Cancelling, event);
             match event {
                 TaskEvent::EndCancelled => assert_eq!(next, Ok(TaskStatus::Cancelled)),
-                TaskEvent::Cancel => assert_eq!(next, Ok(TaskStatus::Cancelling)),
+                TaskEvent::EndRestarted => assert_eq!(next, Ok(TaskStatus::Queued)),
+                TaskEvent::FinishFirst => assert_eq!(next, Ok(TaskStatus::Completed)),
+                TaskEvent::Cancel | TaskEvent::Restart => assert_eq!(next, Ok(TaskStatus::Cancelling)),
                 _ => assert!(next.is_err(), "{event:?}"),
             }
         }

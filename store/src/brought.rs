@@ -8,8 +8,9 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 use maestro_model::agent_type::AgentType;
 use maestro_model::attempt::TaskOutputs;
-use maestro_model::ids::{AgentSlug, RunId};
+use maestro_model::ids::{AgentId, AgentSlug, RunId};
 use maestro_model::plan::{References, RunContext, SharedSpec};
+use maestro_model::task::TaskStatus;
 use maestro_model::template::{Root, Scope};
 use serde_json::{Map, Value};
 
@@ -123,7 +124,12 @@ pub fn scope_of(ready: &ReadyGrant, worker: &str) -> Scope {
 }
 
 fn run_value(run: &RunId, context: &RunContext) -> Value {
-    serde_json::json!({ "id": run, "workflow": context.workflow, "version": context.version })
+    let mut value =
+        serde_json::json!({ "id": run, "workflow": context.workflow, "version": context.version });
+    if let Some(folder) = &context.folder {
+        value["folder"] = folder.as_str().into();
+    }
+    value
 }
 
 fn task_value(ready: &ReadyGrant) -> Value {
@@ -137,8 +143,9 @@ fn task_value(ready: &ReadyGrant) -> Value {
 }
 
 fn agent_value(ready: &ReadyGrant) -> Value {
+    let id = ready.shared.assigned.as_ref().map_or(ready.agent.slug.as_str(), AgentId::as_str);
     serde_json::json!({
-        "id": ready.agent.slug,
+        "id": id,
         "type": ready.agent.slug,
         "mode": ready.agent.mode,
         "role": ready.shared.role,
@@ -209,6 +216,10 @@ pub fn step_value(record: Option<&TaskRecord>, output: Option<&str>) -> Value {
 
 fn group_value(record: Option<&TaskRecord>, group: GroupOutputs) -> Value {
     let mut fields = record_fields(record);
+    if record.is_some_and(|record| record.status == TaskStatus::Skipped) {
+        // Its items never were: a list of nulls would look like items that failed.
+        return Value::Object(fields);
+    }
     fields.insert("result".to_owned(), Value::Array(group.result));
     fields.insert("outputs".to_owned(), Value::Object(group.outputs));
     Value::Object(fields)

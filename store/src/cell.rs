@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use redis::{Cmd, Pipeline, Value};
 
+use crate::address::RedisAddress;
 use crate::error::{Refusal, StoreError};
 use crate::keys::{self, Keys};
 use crate::link::{Link, NoScript};
@@ -19,7 +20,7 @@ const REDIS_MAJOR_MIN: u32 = 7;
 /// Where the cluster is and how patient to be.
 #[derive(Debug, Clone)]
 pub struct StoreOptions {
-    /// `redis://`, `rediss://` or `unix://`.
+    /// In one of the forms of `address`.
     pub url: String,
     /// What every key begins with.
     pub namespace: String,
@@ -36,11 +37,14 @@ pub struct Store {
 #[derive(Debug)]
 struct StoreInner {
     link: Link,
+    /// The way to the pointer where a Redis Cluster keeps it apart from the cell.
+    pointer_link: Option<Link>,
     keys: Keys,
     scripts: ScriptSet,
     namespace: String,
     cluster: String,
     epoch: RwLock<String>,
+    options: StoreOptions,
 }
 
 impl Store {
@@ -58,17 +62,28 @@ impl Store {
     /// # Errors
     /// As `connect`.
     pub async fn connect_with(options: &StoreOptions, scripts: ScriptSet) -> Result<Store, StoreError> {
-        let link = Link::new(&options.url, options.patience)?;
-        check_server(&link).await?;
-        let found = find_cluster(&link, &options.namespace).await?;
+        let address = RedisAddress::read(&options.url).map_err(Refusal::Address)?;
+        let pointer = keys::pointer(&options.namespace);
+        let pointer_link = Link::new(&address, &pointer, options.patience)?;
+        check_server(&pointer_link).await?;
+        let found = find_cluster(&pointer_link, &options.namespace).await?;
         let keys = Keys::new(&options.namespace, found.generation, 0);
+        let (link, pointer_link) = if pointer_link.leads_past(&keys.ctl()) {
+            let link = Link::new(&address, &keys.ctl(), options.patience)?;
+            check_server(&link).await?;
+            (link, Some(pointer_link))
+        } else {
+            (pointer_link, None)
+        };
         let inner = StoreInner {
             link,
+            pointer_link,
             keys,
             scripts,
             namespace: options.namespace.clone(),
             cluster: found.cluster,
             epoch: RwLock::new(found.epoch),
+            options: options.clone(),
         };
         let store = Store { inner: Arc::new(inner) };
         store.load_scripts().await?;
@@ -87,7 +102,28 @@ impl Store {
             }
             _ => return Err(reply.unexpected()),
         }
+        store.greet().await?;
         Ok(store)
+    }
+
+    /// Finds out whether this is the Redis that was here before, now and on each connection that is made
+    /// again: what comes after it is carried out by a server that knows whether it may have forgotten
+    /// something (`greet.lua`).
+    async fn greet(&self) -> Result<(), StoreError> {
+        self.eval("greet", |_| {}).await?;
+        let mut greeting = redis::cmd("EVAL");
+        // A server that has changed knows no scripts: the text goes with it.
+        greeting.arg(&self.inner.scripts.get("greet").text).arg(1).arg(self.inner.keys.ctl());
+        self.inner.link.greet_with(greeting);
+        Ok(())
+    }
+
+    /// Looks anew at what is at the same address: after a restore, or where Redis came back empty.
+    ///
+    /// # Errors
+    /// As `connect`.
+    pub async fn reopened(&self) -> Result<Store, StoreError> {
+        Store::connect_with(&self.inner.options, self.inner.scripts.clone()).await
     }
 
     /// Names of the cell's keys.
@@ -155,6 +191,11 @@ impl Store {
         }
     }
 
+    /// Sends one plain command about the pointer, which may be at another node than the cell.
+    pub(crate) async fn ask_pointer(&self, command: &Cmd) -> Result<Value, StoreError> {
+        plain(self.inner.pointer_link.as_ref().unwrap_or(&self.inner.link), command).await
+    }
+
     /// Sends several commands at once.
     pub(crate) async fn ask_all(&self, pipeline: &Pipeline) -> Result<Vec<Value>, StoreError> {
         loop {
@@ -194,9 +235,11 @@ async fn find_cluster(link: &Link, namespace: &str) -> Result<FoundCluster, Stor
     let mut values: Vec<Option<String>> =
         decode("the cluster's pointer", plain(link, &read(&fields)).await?)?;
     if values.iter().any(Option::is_none) {
-        let seconds: (u64, u64) = decode("the time", plain(link, &redis::cmd("TIME")).await?)?;
+        let time: (u64, u64) = decode("the time", plain(link, &redis::cmd("TIME")).await?)?;
+        // In ms: a Redis that came back empty within the same second must not look like the one before.
+        let epoch = time.0 * 1000 + time.1 / 1000;
         let cluster = maestro_model::ids::Incarnation::random().to_string();
-        let wanted = [SCHEMA.to_owned(), "1".to_owned(), seconds.0.to_string(), cluster];
+        let wanted = [SCHEMA.to_owned(), "1".to_owned(), epoch.to_string(), cluster];
         for (field, value) in fields.iter().zip(wanted) {
             plain(link, redis::cmd("HSETNX").arg(&key).arg(*field).arg(value)).await?;
         }
@@ -238,8 +281,11 @@ pub(crate) fn info_field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
 
 /// Reads a value as a type, or says what it was.
 pub(crate) fn decode<T: redis::FromRedisValue>(what: &str, value: Value) -> Result<T, StoreError> {
-    let shown = format!("{value:?}");
-    redis::from_redis_value(value).map_err(|_| StoreError::unreadable(what, shown))
+    decode_ref(what, &value)
+}
+
+fn decode_ref<T: redis::FromRedisValue>(what: &str, value: &Value) -> Result<T, StoreError> {
+    redis::from_redis_value_ref(value).map_err(|_| StoreError::unreadable(what, format!("{value:?}")))
 }
 
 /// A script's answer: a word and what follows it. The words every script may give are refusals here.
@@ -263,6 +309,7 @@ impl Reply {
         match reply.word.as_str() {
             "PAUSED" => Err(Refusal::Paused.into()),
             "FENCED" => Err(Refusal::Fenced.into()),
+            "RECOVER" => Err(Refusal::Recover.into()),
             "EPOCH" => Err(Refusal::Epoch { current: reply.text(0)? }.into()),
             "SCHEMA" => Err(Refusal::Schema { found: reply.text(0)? }.into()),
             _ => Ok(reply),
@@ -274,8 +321,7 @@ impl Reply {
     }
 
     pub(crate) fn get<T: redis::FromRedisValue>(&self, place: usize) -> Result<T, StoreError> {
-        let value = self.rest.get(place).cloned().unwrap_or(Value::Nil);
-        decode(self.script, value)
+        decode_ref(self.script, self.rest.get(place).unwrap_or(&Value::Nil))
     }
 
     pub(crate) fn unexpected(&self) -> StoreError {

@@ -3,13 +3,21 @@
 //! What scripts need stands in a short line in front of the JSON that workers need, so that no script
 //! parses JSON. `docs/protocol.md` describes the lines.
 
-use maestro_model::plan::{EdgeKind, Plan, PlannedTask, References, SharedSpec, TaskKind, WorkspaceChoice};
+use std::collections::BTreeMap;
+
+use maestro_model::ids::TaskId;
+use maestro_model::plan::{
+    EdgeKind, Plan, PlannedTask, References, SharedSpec, TaskKind, TaskSeed, WorkspaceChoice,
+};
+use maestro_model::task::{Reason, TaskStatus};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 /// Edges stored in one field, and walked in one portion.
 pub const EDGES_PER_FIELD: usize = 64;
+/// Fewest tasks of a window whose common head is worth a field.
+const SAME_HEAD_MIN: usize = 8;
 /// Most fields and bytes of one chunk of a submission.
 const CHUNK_FIELDS: usize = 750;
 const CHUNK_BYTES: usize = 256 * 1024;
@@ -22,11 +30,20 @@ pub(crate) enum Section {
     Left,
     Edge,
     Win,
+    Task,
+    Out,
 }
 
 impl Section {
-    pub(crate) const ALL: [Section; 5] =
-        [Section::Run, Section::Spec, Section::Left, Section::Edge, Section::Win];
+    pub(crate) const ALL: [Section; 7] = [
+        Section::Run,
+        Section::Spec,
+        Section::Left,
+        Section::Edge,
+        Section::Win,
+        Section::Task,
+        Section::Out,
+    ];
 }
 
 /// One chunk: fields by section.
@@ -62,6 +79,9 @@ pub struct OwnSpec {
     /// What its own prompt reads.
     #[serde(rename = "r", default, skip_serializing_if = "References::is_empty")]
     pub references: References,
+    /// Taken over from another run: the task that did the work.
+    #[serde(rename = "o", default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<TaskId>,
 }
 
 impl OwnSpec {
@@ -130,6 +150,7 @@ fn flags(task: &PlannedTask, shared: &SharedSpec) -> String {
     flag(shared.workspace == WorkspaceChoice::Run, 'b');
     flag(shared.continue_on.failed, 'f');
     flag(shared.continue_on.skipped, 's');
+    flag(shared.assigned.is_some(), 'i');
     flag(matches!(task.kind, TaskKind::Expand { .. }), 'x');
     flags
 }
@@ -151,11 +172,13 @@ pub fn expanded_item(
         list: None,
         max_parallel: None,
         references: References::default(),
+        origin: None,
     };
     format!("i {shared_index} g{group} {flags} \n{}", json(&own))
 }
 
-fn task_field(plan: &Plan, task: &PlannedTask, window: &str) -> String {
+fn task_field(plan: &Plan, index: u32, window: &str) -> String {
+    let task = &plan.tasks[index as usize];
     let shared = &plan.shared[task.shared as usize];
     let mut own = OwnSpec {
         step: task.step.to_string(),
@@ -165,6 +188,7 @@ fn task_field(plan: &Plan, task: &PlannedTask, window: &str) -> String {
         list: None,
         max_parallel: None,
         references: task.references.clone(),
+        origin: plan.seeds.get(&index).map(|seed| seed.origin.clone()),
     };
     let letter = match &task.kind {
         TaskKind::Agent => 'a',
@@ -201,13 +225,60 @@ fn window_field(first: u32, count: u32, limit: Option<u32>) -> String {
     format!("{first},{first},{},0,{},0,0,0,", first + count, limit.unwrap_or(0))
 }
 
+/// The range of a `foreach` that another run has carried out: all of it released, none of it open.
+fn ended_window(plan: &Plan, first: u32, count: u32, limit: Option<u32>) -> String {
+    let end = first + count;
+    let items = || plan.seeds.range(first..end).map(|(_, seed)| seed);
+    let of = |status: TaskStatus| items().filter(|seed| seed.status == status).count();
+    let failed = of(TaskStatus::Failed) + of(TaskStatus::Skipped);
+    let reason = items().find_map(|seed| seed.reason).map_or("", Reason::word);
+    format!("{first},{end},{end},0,{},0,{failed},{},{reason}", limit.unwrap_or(0), of(TaskStatus::Cancelled))
+}
+
+/// The record of a task that another run has carried out. Flag `o`: its edges are walked from the commit on.
+fn seed_record(task: &PlannedTask, shared: &SharedSpec, seed: &TaskSeed, window: &str) -> String {
+    let optional = |number: Option<u64>| number.map(|number| number.to_string()).unwrap_or_default();
+    format!(
+        "{},{},{},{},{},0,0,{},{},{},{},{},{},{window},{}o,,",
+        seed.status.letter(),
+        seed.attempt,
+        seed.owner.as_ref().map_or("", |owner| owner.as_str()),
+        seed.failures,
+        seed.losses,
+        optional(seed.queued_at_ms),
+        optional(seed.started_at_ms),
+        optional(seed.finished_at_ms),
+        seed.exit_code.map(|code| code.to_string()).unwrap_or_default(),
+        seed.reason.map_or("", Reason::word),
+        task.shared,
+        flags(task, shared),
+    )
+}
+
+#[derive(Default)]
 struct Packer {
     chunks: Vec<Chunk>,
     bytes: usize,
     hasher: Sha256,
+    /// The head that all tasks of a window have so far, and how many they are; none where two differ.
+    heads: BTreeMap<String, (Option<String>, usize)>,
 }
 
 impl Packer {
+    fn note_head(&mut self, window: &str, spec: &str) {
+        if window.is_empty() {
+            return;
+        }
+        let head = spec.lines().next().unwrap_or_default();
+        match self.heads.get_mut(window) {
+            Some((known, count)) => {
+                *count += 1;
+                known.take_if(|known| known != head);
+            }
+            None => drop(self.heads.insert(window.to_owned(), (Some(head.to_owned()), 1))),
+        }
+    }
+
     fn add(&mut self, section: Section, field: String, value: String) {
         let size = field.len() + value.len();
         let full = match self.chunks.last() {
@@ -230,18 +301,39 @@ impl Packer {
     }
 }
 
+fn is_item(task: &PlannedTask) -> bool {
+    matches!(task.kind, TaskKind::Item { .. })
+}
+
+/// What tasks wait for in other runs: `<index>:<run>` or `<index>:<task>`, in one line.
+pub(crate) fn external_needs(plan: &Plan) -> String {
+    let words = plan.waits_for.iter().map(|need| format!("{}:{}", need.task, need.on));
+    words.collect::<Vec<_>>().join(" ")
+}
+
 /// Packs a plan. `lost_max` is `MAESTRO_MAX_ATTEMPTS`.
 pub(crate) fn encode_plan(plan: &Plan, lost_max: u32) -> EncodedPlan {
-    let mut packer = Packer { chunks: Vec::new(), bytes: 0, hasher: Sha256::new() };
-    let steps = plan.tasks.iter().filter(|task| !matches!(task.kind, TaskKind::Item { .. })).count();
+    let mut packer = Packer::default();
+    let steps = plan.tasks.iter().filter(|task| !is_item(task)).count();
     let bound = plan.bound_agents.iter().map(|slug| slug.as_str()).collect::<Vec<_>>().join("+");
     let policy = &plan.policy;
+    let ended =
+        |status: TaskStatus| plan.seeds.values().filter(|seed| seed.status == status).count().to_string();
+    let seeded_steps = plan.seeds.iter().filter(|(index, _)| !is_item(&plan.tasks[**index as usize]));
+    let unhandled = seeded_steps
+        .clone()
+        .filter(|(index, seed)| seed.status == TaskStatus::Failed && !plan.tasks[**index as usize].handled);
     let fields = [
         ("v", "1".to_owned()),
         ("name", plan.context.workflow.clone()),
         ("n", plan.tasks.len().to_string()),
         ("steps", steps.to_string()),
-        ("open", steps.to_string()),
+        ("open", (steps - seeded_steps.count()).to_string()),
+        ("C", ended(TaskStatus::Completed)),
+        ("F", ended(TaskStatus::Failed)),
+        ("K", ended(TaskStatus::Skipped)),
+        ("N", ended(TaskStatus::Cancelled)),
+        ("bad", unhandled.count().to_string()),
         ("conc", policy.concurrency.unwrap_or(0).to_string()),
         ("ff", if policy.fail_fast { "1" } else { "" }.to_owned()),
         ("lostmax", lost_max.to_string()),
@@ -253,7 +345,21 @@ pub(crate) fn encode_plan(plan: &Plan, lost_max: u32) -> EncodedPlan {
     for (field, value) in fields {
         packer.add(Section::Run, field.to_owned(), value);
     }
+    if let Some(key) = &plan.key {
+        packer.add(Section::Run, "key".to_owned(), key.clone());
+    }
+    if !plan.waits_for.is_empty() {
+        packer.add(Section::Run, "needs".to_owned(), external_needs(plan));
+    }
+    if !plan.seeds.is_empty() {
+        packer.add(Section::Run, "seeds".to_owned(), plan.seeds.len().to_string());
+        // Records before their tasks are ready: see `marked` in `scripts/runs.lua`.
+        packer.add(Section::Run, "marks".to_owned(), "a".to_owned());
+    }
     packer.add(Section::Spec, "run".to_owned(), json(&plan.context));
+    if let Some(text) = &plan.definition {
+        packer.add(Section::Spec, "def".to_owned(), text.clone());
+    }
     for (slug, agent) in &plan.agents {
         packer.add(Section::Spec, format!("a:{slug}"), json(agent));
     }
@@ -265,6 +371,12 @@ pub(crate) fn encode_plan(plan: &Plan, lost_max: u32) -> EncodedPlan {
     }
     for index in 0..plan.tasks.len() {
         add_task(&mut packer, plan, index as u32);
+    }
+    // Scripts need not read what they know.
+    for (window, (head, count)) in std::mem::take(&mut packer.heads) {
+        if let Some(head) = head.filter(|_| count >= SAME_HEAD_MIN) {
+            packer.add(Section::Win, format!("h:{window}"), head);
+        }
     }
     let digest = packer.hasher.finalize();
     let digest = digest.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -279,15 +391,33 @@ fn add_task(packer: &mut Packer, plan: &Plan, index: u32) {
         (_, Some(number)) => format!("q{number}"),
         (_, None) => String::new(),
     };
-    packer.add(Section::Spec, index.to_string(), task_field(plan, task, &window));
-    if task.triggers > 0 {
-        let left = format!("{};{};0", task.dependencies, task.triggers);
-        packer.add(Section::Left, index.to_string(), left);
-    } else if task.dependencies > 0 {
-        packer.add(Section::Left, index.to_string(), task.dependencies.to_string());
+    let spec = task_field(plan, index, &window);
+    packer.note_head(&window, &spec);
+    packer.add(Section::Spec, index.to_string(), spec);
+    let seed = plan.seeds.get(&index);
+    let external = plan.waits_for.iter().filter(|need| need.task == index).count() as u32;
+    let needs = task.dependencies + external;
+    if seed.is_some() {
+        // It waits for nothing any more.
+    } else if task.triggers > 0 {
+        packer.add(Section::Left, index.to_string(), format!("{needs};{};0", task.triggers));
+    } else if needs > 0 {
+        packer.add(Section::Left, index.to_string(), needs.to_string());
     }
     if let TaskKind::Group { first, count, max_parallel } = &task.kind {
-        packer.add(Section::Win, format!("g{index}"), window_field(*first, *count, *max_parallel));
+        let field = if seed.is_some() {
+            ended_window
+        } else {
+            |_: &Plan, first, count, limit| window_field(first, count, limit)
+        };
+        packer.add(Section::Win, format!("g{index}"), field(plan, *first, *count, *max_parallel));
+    }
+    if let Some(seed) = seed {
+        let shared = &plan.shared[task.shared as usize];
+        packer.add(Section::Task, index.to_string(), seed_record(task, shared, seed, &window));
+        if let Some(output) = &seed.output {
+            packer.add(Section::Out, index.to_string(), output.clone());
+        }
     }
     let words: Vec<String> = task
         .dependents

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::address::AddressError;
+
 /// An error of the store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -60,6 +62,26 @@ pub enum Refusal {
         /// The run.
         run: String,
     },
+    /// It changes so fast that what was worked out never fits. Ask again later.
+    #[error("{what} changes too fast at the moment")]
+    Busy {
+        /// What does, in the user's words.
+        what: String,
+    },
+    /// The cell's mode does not allow it.
+    #[error("the cluster is {mode}: that has to end first")]
+    WrongMode {
+        /// The mode's word.
+        mode: String,
+    },
+    /// More tasks wait for a run than it can tell of its end.
+    #[error("{waiting} tasks of other runs wait for run `{run}` already, which is the limit")]
+    TooManyWait {
+        /// The run.
+        run: String,
+        /// How many.
+        waiting: u64,
+    },
     /// A conditional write found another version.
     #[error("`{key}` has version {current}, not the one asked for")]
     VersionConflict {
@@ -81,6 +103,9 @@ pub enum Refusal {
     /// The lease of this process ran out: it speaks for nothing any more.
     #[error("the lease has expired: another process may hold the work")]
     Fenced,
+    /// Redis was restarted or replaced, and this process must first say what it holds.
+    #[error("redis has changed: what this process holds has to be compared first")]
+    Recover,
     /// Redis is at its memory limit.
     #[error("redis is out of memory (`maxmemory` reached)")]
     OutOfMemory,
@@ -111,6 +136,21 @@ pub enum Refusal {
         size: usize,
         /// The limit.
         limit: usize,
+    },
+    /// What cannot be the key of a shared value.
+    #[error("`{key}` cannot be a key: it is empty, or holds a control character")]
+    UnlawfulKey {
+        /// The key, its control characters escaped.
+        key: String,
+    },
+    /// The address cannot be used.
+    #[error(transparent)]
+    Address(AddressError),
+    /// Sentinels answer, and know no such master.
+    #[error("no sentinel knows a master named `{name}`")]
+    UnknownMaster {
+        /// The name in the address.
+        name: String,
     },
     /// Anything else that Redis itself refuses, in its own words.
     #[error("redis refuses: {message}")]

@@ -72,6 +72,10 @@ pub enum EventKind {
         word: String,
         /// Whom it concerns.
         subject: String,
+        /// Who did it, or empty.
+        who: String,
+        /// More about it, or empty.
+        detail: String,
     },
 }
 
@@ -119,6 +123,8 @@ pub enum TaskHappening {
     Lost,
     /// Its worker gave it back.
     Returned,
+    /// Somebody wants it tried once more.
+    Retried,
     /// A late report was refused.
     Fenced,
 }
@@ -133,9 +139,19 @@ impl AuditEvent {
         }
     }
 
-    fn read(at_ms: u64, line: &str) -> Option<AuditEvent> {
+    /// The events of a line: one, or one for each of the tasks it names.
+    fn read_line(at_ms: u64, line: &str) -> Vec<AuditEvent> {
         let fields: Vec<&str> = line.split('\t').collect();
-        let [word, subject, attempt, who, detail] = fields[..] else { return None };
+        let [word, subjects, attempt, who, detail] = fields[..] else { return Vec::new() };
+        let read = |subject| AuditEvent::read(at_ms, [word, subject, attempt, who, detail]);
+        // A task's id has no space; the key of a shared value may have.
+        match TaskHappening::read(word, detail) {
+            Some(_) => subjects.split(' ').filter_map(read).collect(),
+            None => read(subjects).into_iter().collect(),
+        }
+    }
+
+    fn read(at_ms: u64, [word, subject, attempt, who, detail]: [&str; 5]) -> Option<AuditEvent> {
         let kind = if let Some(word) = word.strip_prefix("run-") {
             EventKind::Run { run: subject.parse().ok()?, word: word.to_owned(), detail: detail.to_owned() }
         } else if word == "state-set" || word == "state-deleted" {
@@ -144,7 +160,12 @@ impl AuditEvent {
             let attempt = attempt.parse().unwrap_or(0);
             EventKind::Task { task: subject.parse().ok()?, attempt, who: who.to_owned(), what }
         } else {
-            EventKind::Other { word: word.to_owned(), subject: subject.to_owned() }
+            EventKind::Other {
+                word: word.to_owned(),
+                subject: subject.to_owned(),
+                who: who.to_owned(),
+                detail: detail.to_owned(),
+            }
         };
         Some(AuditEvent { at_ms, kind })
     }
@@ -169,6 +190,7 @@ impl TaskHappening {
             }
             "lost" => TaskHappening::Lost,
             "returned" => TaskHappening::Returned,
+            "retried" => TaskHappening::Retried,
             "fenced" => TaskHappening::Fenced,
             _ => return None,
         })
@@ -188,6 +210,7 @@ impl TaskHappening {
             TaskHappening::Parked { .. } => "parked",
             TaskHappening::Lost => "lost",
             TaskHappening::Returned => "returned",
+            TaskHappening::Retried => "retried",
             TaskHappening::Fenced => "fenced",
         }
     }
@@ -264,7 +287,7 @@ fn read_entries(
         let at_ms = id.split('-').next().and_then(|ms| ms.parse().ok()).unwrap_or(0);
         for (_, lines) in fields {
             // A line that a newer version wrote is passed over: it must not stop an older reader.
-            events.extend(lines.lines().filter_map(|line| AuditEvent::read(at_ms, line)));
+            events.extend(lines.lines().flat_map(|line| AuditEvent::read_line(at_ms, line)));
         }
         position = EventPosition(id);
     }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use maestro_model::ids::{Incarnation, RunId, TaskId};
-use maestro_model::plan::EdgeKind;
+use maestro_model::plan::{EdgeKind, NeedTarget};
 use maestro_model::task::TaskStatus;
 use redis::Value;
 
@@ -38,6 +38,13 @@ pub struct GroupView {
     pub cancelled: u32,
 }
 
+impl GroupView {
+    /// Its items.
+    pub fn items(&self) -> std::ops::Range<u32> {
+        self.first..self.first + self.count
+    }
+}
+
 /// One edge of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EdgeView {
@@ -56,6 +63,15 @@ pub struct QueuePlace {
     pub before: u64,
     /// Tasks in the queue, this one included.
     pub depth: u64,
+}
+
+/// Something in another run that a task was submitted to wait for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NeedView {
+    /// What.
+    pub on: NeedTarget,
+    /// Whether it has ended, and counts; of what has been collected since this is certain.
+    pub ended: bool,
 }
 
 /// How many tasks of a run are where in their life, by the shared part they build on. Tasks that were
@@ -94,6 +110,38 @@ impl Store {
         }
         found.sort_by_key(|edge| (edge.from, edge.to));
         Ok(found)
+    }
+
+    /// What a task waits for, or waited for, in other runs.
+    ///
+    /// # Errors
+    /// `Unreachable`, `Refused`, `Unreadable`.
+    pub async fn external_needs(&self, run: &RunId, index: u32) -> Result<Vec<NeedView>, StoreError> {
+        let command = redis::cmd("HGET").arg(self.keys().run(run)).arg("needs").to_owned();
+        let line: Option<String> = decode("what a run waits for", self.ask(&command).await?)?;
+        let mut needs = Vec::new();
+        for word in line.unwrap_or_default().split_ascii_whitespace() {
+            let unreadable = || StoreError::unreadable("what a run waits for", word);
+            let (task, target) = word.split_once(':').ok_or_else(unreadable)?;
+            if task.parse() != Ok(index) {
+                continue;
+            }
+            let on = match target.parse() {
+                Ok(task) => NeedTarget::Task(task),
+                Err(_) => NeedTarget::Run(target.parse().map_err(|_| unreadable())?),
+            };
+            let ended = self.has_ended(&on).await?;
+            needs.push(NeedView { on, ended });
+        }
+        Ok(needs)
+    }
+
+    async fn has_ended(&self, on: &NeedTarget) -> Result<bool, StoreError> {
+        let run_ended = self.run(on.run()).await?.is_none_or(|record| record.status.is_final());
+        match on {
+            NeedTarget::Task(task) if !run_ended => Ok(self.task(task).await?.status.is_final()),
+            _ => Ok(run_ended),
+        }
     }
 
     /// The `foreach` steps of a run whose items are known, by index.

@@ -3,7 +3,7 @@
 //! A cell's keys share the hash tag `{<generation>.<cell>}`, so that all keys of a script lie in one
 //! slot. The pointer `<namespace>:ctl` lies outside all cells and names the generation in force.
 
-use maestro_model::ids::{Attempt, RunId, TaskId};
+use maestro_model::ids::{AgentId, Attempt, RunId, TaskId};
 
 /// Names of keys of one cell.
 #[derive(Debug, Clone)]
@@ -66,6 +66,11 @@ impl Keys {
         self.key(format_args!("r:{run}:out"))
     }
 
+    /// Notes of its attempts, if it is traced.
+    pub fn run_trace(&self, run: &RunId) -> String {
+        self.key(format_args!("r:{run}:trace"))
+    }
+
     /// Ranges of tasks released little by little.
     pub fn run_win(&self, run: &RunId) -> String {
         self.key(format_args!("r:{run}:win"))
@@ -79,6 +84,16 @@ impl Keys {
     /// Wake-up tokens of a queue, or of a worker (`w:<incarnation>`).
     pub fn bell(&self, name: &str) -> String {
         self.key(format_args!("bell:{name}"))
+    }
+
+    /// Questions to a worker.
+    pub fn questions(&self, incarnation: &str) -> String {
+        self.key(format_args!("ask:{incarnation}"))
+    }
+
+    /// The answer to one question.
+    pub fn answer(&self, question: &str) -> String {
+        self.key(format_args!("answer:{question}"))
     }
 
     /// A worker's or coordinator's own record.
@@ -164,6 +179,16 @@ impl Keys {
     /// Running attempts of a type that is limited.
     pub fn slots(&self, slug: &str) -> String {
         self.key(format_args!("slots:{slug}"))
+    }
+
+    /// Agents and their folders.
+    pub fn assignments(&self) -> String {
+        self.key(format_args!("assignments"))
+    }
+
+    /// What an agent works on: at most one task.
+    pub fn agent_slots(&self, id: &AgentId) -> String {
+        self.key(format_args!("slots:i:{id}"))
     }
 
     /// Names of stored workflows.

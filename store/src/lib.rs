@@ -4,24 +4,36 @@
 //! itself and uses Redis' clock; every script can be sent twice. One method stands for one intention.
 //! Deliberately not here: any decision about what should happen. `docs/protocol.md` lists the keys.
 
+pub mod address;
+pub mod assignments;
 pub mod brought;
+mod bundle;
 pub mod cell;
 pub mod definitions;
 pub mod duties;
 pub mod encode;
 pub mod error;
 pub mod events;
+pub mod flush;
 pub mod inspect;
 pub mod keys;
 pub mod link;
 pub mod logs;
+pub mod mailbox;
+pub mod mode;
 pub mod queues;
 pub mod record;
+pub mod recovery;
+pub mod relay;
+pub mod rerun;
+pub mod road;
 pub mod runs;
 pub mod scripts;
 pub mod state;
 pub mod step;
+mod step_wire;
 pub mod submit;
+pub mod trace;
 pub mod worker;
 
 pub use cell::{Store, StoreOptions};

@@ -2,17 +2,20 @@
 //!
 //! One connection carries all short commands of a process, pipelined by the client. Blocking reads have
 //! a connection of their own (`Link::dedicated`), because they would hold up everything else on it.
+//! Which server it leads to is not known here (`road`).
 
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd, ErrorKind, Pipeline, RedisError, ServerErrorKind, Value};
+use redis::{Cmd, ErrorKind, Pipeline, PushInfo, RedisError, ServerErrorKind, Value};
 
+use tokio::sync::mpsc;
+
+use crate::address::RedisAddress;
 use crate::error::{Refusal, StoreError};
+use crate::road::{Manner, Road};
 
-/// Longest wait for a connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Longest wait for the answer to a short command. A script never takes so long; a fork of Redis may.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// First and longest wait between two tries.
@@ -21,9 +24,11 @@ const RETRY_WAIT: (Duration, Duration) = (Duration::from_millis(20), Duration::f
 /// A connection to Redis that heals.
 #[derive(Debug)]
 pub struct Link {
-    client: Client,
+    road: Road,
     address: String,
     patience: Duration,
+    /// What is asked on each new connection before anything else.
+    greeting: OnceLock<Cmd>,
     current: Mutex<Option<MultiplexedConnection>>,
 }
 
@@ -58,20 +63,40 @@ fn meaning(error: &RedisError) -> Meaning {
             _ => Meaning::Refused(Refusal::Server { message: message() }),
         },
         ErrorKind::AuthenticationFailed => Meaning::Refused(Refusal::Credentials { message: message() }),
+        ErrorKind::MasterNameNotFoundBySentinel => {
+            Meaning::Refused(Refusal::UnknownMaster { name: error.detail().unwrap_or_default().to_owned() })
+        }
         ErrorKind::InvalidClientConfig => Meaning::Refused(Refusal::Server { message: message() }),
         _ => Meaning::Unknown,
     }
 }
 
 impl Link {
-    /// Prepares a link; nothing is connected yet. `patience` is how long a request is tried again
-    /// while Redis cannot be reached.
+    /// Prepares a link to where `key` is; nothing is connected yet. `patience` is how long a request is
+    /// tried again while Redis cannot be reached.
     ///
     /// # Errors
-    /// If the address cannot be understood.
-    pub fn new(url: &str, patience: Duration) -> Result<Link, StoreError> {
-        let client = Client::open(url).map_err(|error| Refusal::Server { message: error.to_string() })?;
-        Ok(Link { client, address: without_password(url), patience, current: Mutex::new(None) })
+    /// If a file that the address names cannot be read.
+    pub fn new(address: &RedisAddress, key: &str, patience: Duration) -> Result<Link, StoreError> {
+        Ok(Link {
+            road: Road::new(address, key).map_err(Refusal::Address)?,
+            address: address.shown.clone(),
+            patience,
+            greeting: OnceLock::new(),
+            current: Mutex::new(None),
+        })
+    }
+
+    /// Whether `key` may be at another server than this link leads to.
+    pub fn leads_past(&self, key: &str) -> bool {
+        self.road.leads_past(key)
+    }
+
+    /// From now on this is asked on each new connection, before anything else is. It may be sent twice;
+    /// its answer is of no interest here.
+    pub fn greet_with(&self, greeting: Cmd) {
+        // The first one stays: it is the same for the life of a store.
+        let _ = self.greeting.set(greeting);
     }
 
     /// Where Redis is looked for, without the password.
@@ -87,16 +112,12 @@ impl Link {
         if let Some(connection) = self.current.lock().expect("no holder panics").clone() {
             return Ok(connection);
         }
-        let fresh = self.open(Some(RESPONSE_TIMEOUT)).await?;
+        let mut fresh = self.road.open(&Manner::answering_within(RESPONSE_TIMEOUT)).await?;
+        if let Some(greeting) = self.greeting.get() {
+            fresh.send_packed_command(greeting).await?.extract_error()?;
+        }
         *self.current.lock().expect("no holder panics") = Some(fresh.clone());
         Ok(fresh)
-    }
-
-    async fn open(&self, response_timeout: Option<Duration>) -> Result<MultiplexedConnection, RedisError> {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(response_timeout);
-        self.client.get_multiplexed_async_connection_with_config(&config).await
     }
 
     /// A connection of one's own for reads that block up to `longest`.
@@ -104,8 +125,23 @@ impl Link {
     /// # Errors
     /// `Unreachable`, `Refused`.
     pub async fn dedicated(&self, longest: Duration) -> Result<MultiplexedConnection, StoreError> {
-        let opened = self.open(Some(longest + RESPONSE_TIMEOUT)).await;
+        let opened = self.road.open(&Manner::answering_within(longest + RESPONSE_TIMEOUT)).await;
         opened.map_err(|error| self.sort(error))
+    }
+
+    /// A connection of one's own on which what is published on a channel comes in.
+    ///
+    /// # Errors
+    /// `Unreachable`, `Refused`.
+    pub async fn subscribed(
+        &self,
+        channel: &str,
+    ) -> Result<(MultiplexedConnection, mpsc::UnboundedReceiver<PushInfo>), StoreError> {
+        let (sender, pushes) = mpsc::unbounded_channel();
+        let manner = Manner::answering_within(RESPONSE_TIMEOUT).with_pushes(sender);
+        let mut connection = self.road.open(&manner).await.map_err(|error| self.sort(error))?;
+        connection.subscribe(channel).await.map_err(|error| self.sort(error))?;
+        Ok((connection, pushes))
     }
 
     fn drop_connection(&self) {
@@ -114,6 +150,7 @@ impl Link {
 
     /// Sorts an error of the client into what the caller can do.
     pub fn sort(&self, error: RedisError) -> StoreError {
+        self.road.is_redirected(&error);
         match meaning(&error) {
             Meaning::Refused(refusal) => StoreError::Refused(refusal),
             Meaning::Later | Meaning::Unknown => self.unreachable(error),
@@ -160,8 +197,8 @@ impl Link {
                 Meaning::Refused(refusal) => return Err(refusal.into()),
                 Meaning::Unknown => self.drop_connection(),
                 Meaning::Later => {
-                    // A replica that answers READONLY stays one: ask again who the primary is.
-                    if matches!(error.kind(), ErrorKind::Server(ServerErrorKind::ReadOnly)) {
+                    // What this server does not serve it never will: ask again who does.
+                    if self.road.is_redirected(&error) {
                         self.drop_connection();
                     }
                 }
@@ -202,41 +239,3 @@ impl Outgoing<'_> {
 /// Redis does not know the script (it was restarted, or its scripts were flushed).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NoScript;
-
-/// An address as it may be shown: the password replaced by `***`.
-pub fn without_password(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let hidden = match rest.rsplit_once('@') {
-        Some((credentials, host)) => {
-            let user = credentials.split_once(':').map_or(credentials, |(user, _)| user);
-            format!("{scheme}://{user}:***@{host}")
-        }
-        None => url.to_owned(),
-    };
-    match hidden.split_once('?') {
-        Some((path, query)) if query.contains("pass=") => {
-            let shown =
-                query.split('&').map(|pair| if pair.starts_with("pass=") { "pass=***" } else { pair });
-            format!("{path}?{}", shown.collect::<Vec<_>>().join("&"))
-        }
-        _ => hidden,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_is_shown_without_its_password() {
-        let shown = [
-            ("redis://localhost:6379", "redis://localhost:6379"),
-            ("redis://:secret@host:1/2", "redis://:***@host:1/2"),
-            ("rediss://me:s@cret@host", "rediss://me:***@host"),
-            ("unix:///run/x.sock?pass=secret&db=1", "unix:///run/x.sock?pass=***&db=1"),
-        ];
-        for (url, expected) in shown {
-            assert_eq!(without_password(url), expected);
-        }
-    }
-}

@@ -8,7 +8,7 @@ use crate::error::StoreError;
 /// One queue as it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueView {
-    /// `a:<slug>`, `w:<worker>`, `s:<slug>+<slug>`, `c:expand`.
+    /// `a:<slug>`, `i:<agent>`, `w:<worker>`, `s:<slug>+<slug>`, `c:expand`.
     pub name: String,
     /// Tasks in it.
     pub depth: u64,
@@ -106,7 +106,7 @@ impl Store {
 }
 
 /// A text as a glob that matches only itself.
-fn glob_literal(text: &str) -> String {
+pub(crate) fn glob_literal(text: &str) -> String {
     text.chars()
         .flat_map(|letter| if "*?[]\\^".contains(letter) { vec!['\\', letter] } else { vec![letter] })
         .collect()

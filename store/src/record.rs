@@ -32,6 +32,8 @@ pub struct TaskRecord {
     pub exit_code: Option<i32>,
     /// Why it failed or was parked.
     pub reason: Option<Reason>,
+    /// Whether it is told to end only so that its agent starts again: then it goes back to its queue.
+    pub restarting: bool,
     /// Which shared part it builds on.
     pub shared: u32,
     /// The range it was released from.
@@ -77,9 +79,20 @@ impl TaskRecord {
         else {
             return None;
         };
+        let status = TaskStatus::from_letter(st.chars().next()?)?;
+        // While it is told to end, the place of the reason says how.
+        let (reason, order) = match status {
+            TaskStatus::Cancelling if Reason::from_word(reason).is_none() => ("", reason),
+            _ => (reason, ""),
+        };
+        let restarting = match order {
+            "" | "kill" => false,
+            "restart" | "restart-kill" => true,
+            _ => return None,
+        };
         let optional = |text: &str| if text.is_empty() { Some(None) } else { text.parse().ok().map(Some) };
         Some(TaskRecord {
-            status: TaskStatus::from_letter(st.chars().next()?)?,
+            status,
             attempt: Attempt(att.parse().ok()?),
             owner: (!owner.is_empty()).then(|| Incarnation::from_stored(owner)),
             failures: fails.parse().ok()?,
@@ -91,6 +104,7 @@ impl TaskRecord {
             finished_at_ms: optional(finished)?,
             exit_code: if exit.is_empty() { None } else { Some(exit.parse().ok()?) },
             reason: if reason.is_empty() { None } else { Some(Reason::from_word(reason)?) },
+            restarting,
             shared: shared.parse().ok()?,
             window: window.to_owned(),
             flags: flags.to_owned(),
@@ -114,6 +128,18 @@ mod tests {
         assert_eq!(record.reason, Some(Reason::Exit));
         assert_eq!(record.window, "q0");
         assert_eq!(record.place, None);
+    }
+
+    #[test]
+    fn an_attempt_that_is_told_to_end_says_how() {
+        let read = |reason: &str| TaskRecord::read(&format!("X,1,abc,0,0,0,0,1,2,,,{reason},4,,i,,"));
+        for (word, restarting) in
+            [("", false), ("kill", false), ("restart", true), ("restart-kill", true), ("exit", false)]
+        {
+            assert_eq!(read(word).expect("a lawful line").restarting, restarting, "{word}");
+        }
+        assert_eq!(read("exit").expect("a lawful line").reason, Some(Reason::Exit));
+        assert!(read("later").is_err());
     }
 
     #[test]

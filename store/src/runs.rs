@@ -1,11 +1,12 @@
 //! Reading runs and their tasks, and stopping them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use indexmap::IndexMap;
 use maestro_model::agent_type::AgentType;
 use maestro_model::attempt::TaskOutputs;
 use maestro_model::ids::{AgentSlug, RunId, TaskId};
+use maestro_model::model_use::ModelUse;
 use maestro_model::plan::{RunContext, SharedSpec};
 use maestro_model::task::TaskStatus;
 use redis::Value;
@@ -148,6 +149,16 @@ pub struct StoredOutput {
     /// One line for people, of a failed one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// What its last attempt used, of either, as far as its program said.
+    #[serde(rename = "use", default, skip_serializing_if = "Option::is_none")]
+    pub model_use: Option<ModelUse>,
+}
+
+impl StoredOutput {
+    /// A message and nothing else.
+    pub fn of_message(message: String) -> StoredOutput {
+        StoredOutput { message: Some(message), ..StoredOutput::default() }
+    }
 }
 
 /// What became of a request to end something.
@@ -208,6 +219,15 @@ impl Store {
             }
         }
         Ok(runs)
+    }
+
+    /// The text of the workflow that a run was made from; none of a dispatch.
+    ///
+    /// # Errors
+    /// `Unreachable`, `Refused`, `Unreadable`.
+    pub async fn run_definition(&self, run: &RunId) -> Result<Option<String>, StoreError> {
+        let command = redis::cmd("HGET").arg(self.keys().run_spec(run)).arg("def").to_owned();
+        decode("a run's definition", self.ask(&command).await?)
     }
 
     /// What the tasks of a run have in common.
@@ -292,7 +312,30 @@ impl Store {
                 tasks.push(read_task(id, spec, records[place].as_deref(), left[place].is_some())?);
             }
         }
+        self.end_with_their_groups(run, &mut tasks).await?;
         Ok(tasks)
+    }
+
+    /// Items that were never let into a queue end with their `foreach`, and nobody writes that down for each.
+    async fn end_with_their_groups(&self, run: &RunId, tasks: &mut [TaskView]) -> Result<(), StoreError> {
+        let waits = |task: &TaskView| if task.record.is_none() { task.group } else { None };
+        let groups: Vec<u32> =
+            tasks.iter().filter_map(waits).collect::<BTreeSet<u32>>().into_iter().collect();
+        let mut ends = HashMap::new();
+        for portion in groups.chunks(TASKS_PER_READ as usize) {
+            let command = redis::cmd("HMGET").arg(self.keys().run_task(run)).arg(portion).to_owned();
+            let records: Vec<Option<String>> = decode("records", self.ask(&command).await?)?;
+            for (group, line) in portion.iter().zip(records) {
+                let record = line.map(|line| TaskRecord::read(&line)).transpose()?;
+                ends.extend(record.filter(|one| one.status.is_final()).map(|one| (*group, one.status)));
+            }
+        }
+        for task in tasks {
+            if let Some(status) = waits(task).and_then(|group| ends.get(&group)) {
+                task.status = *status;
+            }
+        }
+        Ok(())
     }
 
     /// One task.
@@ -324,6 +367,24 @@ impl Store {
         Ok(outputs)
     }
 
+    /// Outputs of tasks as they are stored, none where there is none.
+    ///
+    /// # Errors
+    /// `Unreachable`, `Refused`, `Unreadable`.
+    pub async fn stored_outputs(
+        &self,
+        run: &RunId,
+        indexes: &[u32],
+    ) -> Result<Vec<Option<String>>, StoreError> {
+        let mut outputs = Vec::with_capacity(indexes.len());
+        for portion in indexes.chunks(64) {
+            let command = redis::cmd("HMGET").arg(self.keys().run_out(run)).arg(portion).to_owned();
+            let values: Vec<Option<String>> = decode("outputs", self.ask(&command).await?)?;
+            outputs.extend(values);
+        }
+        Ok(outputs)
+    }
+
     /// Cancels all that is not final in a run.
     ///
     /// # Errors
@@ -347,7 +408,7 @@ impl Store {
     /// # Errors
     /// `NotFound`.
     pub async fn cancel_task(&self, task: &TaskId, note: &str) -> Result<StopAnswer, StoreError> {
-        let message = StoredOutput { outputs: None, message: Some(note.to_owned()) };
+        let message = StoredOutput::of_message(note.to_owned());
         let kept = if note.is_empty() {
             String::new()
         } else {

@@ -4,6 +4,9 @@
 //! Maestro can work on one Redis: each has its own digests.
 
 use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
+
+use crate::bundle::Bundler;
 
 /// A script as Redis gets it.
 #[derive(Debug, Clone)]
@@ -17,26 +20,26 @@ pub struct BundledScript {
 /// All scripts by name.
 #[derive(Debug, Clone)]
 pub struct ScriptSet {
-    scripts: HashMap<&'static str, BundledScript>,
+    scripts: Arc<HashMap<&'static str, BundledScript>>,
 }
 
-const PRELUDE: Part = ("prelude", include_str!("scripts/prelude.lua"));
-// One part to Lua, four files to people: Lua lets a function share at most 60 names with those around it,
-// so these cannot be nested in each other.
+const PRELUDE: Part = ("prelude", &[include_str!("scripts/prelude.lua")]);
 const FLOW: Part = (
     "flow",
-    concat!(
+    &[
         include_str!("scripts/runs.lua"),
         include_str!("scripts/flow.lua"),
         include_str!("scripts/queues.lua"),
         include_str!("scripts/turns.lua"),
-    ),
+    ],
 );
-const SHARED_STATE: Part = ("shared_state", include_str!("scripts/shared_state.lua"));
-const GRANT: Part = ("grant", include_str!("scripts/grant.lua"));
-const SWEEPING: Part = ("sweeping", include_str!("scripts/sweeping.lua"));
+const SHARED_STATE: Part = ("shared_state", &[include_str!("scripts/shared_state.lua")]);
+const VOICE: Part = ("voice", &[include_str!("scripts/voice.lua")]);
+const GRANT: Part = ("grant", &[include_str!("scripts/grant.lua")]);
+const SWEEPING: Part = ("sweeping", &[include_str!("scripts/sweeping.lua")]);
 
-type Part = (&'static str, &'static str);
+/// Its name, and its files in their order.
+type Part = (&'static str, &'static [&'static str]);
 
 const SCRIPTS: &[(&str, &[Part], &str)] = &[
     ("init", &[PRELUDE], include_str!("scripts/init.lua")),
@@ -49,16 +52,24 @@ const SCRIPTS: &[(&str, &[Part], &str)] = &[
     ("sweep", &[PRELUDE, FLOW, SWEEPING], include_str!("scripts/sweep.lua")),
     ("cancel", &[PRELUDE, FLOW], include_str!("scripts/cancel.lua")),
     ("stop", &[PRELUDE, FLOW], include_str!("scripts/stop.lua")),
+    ("assign", &[PRELUDE], include_str!("scripts/assign.lua")),
+    ("agent_hold", &[PRELUDE, FLOW], include_str!("scripts/agent_hold.lua")),
+    ("register", &[PRELUDE], include_str!("scripts/register.lua")),
+    ("greet", &[PRELUDE], include_str!("scripts/greet.lua")),
+    ("recover", &[PRELUDE, FLOW], include_str!("scripts/recover.lua")),
+    ("rerun", &[PRELUDE, FLOW], include_str!("scripts/rerun.lua")),
+    ("set_mode", &[PRELUDE], include_str!("scripts/set_mode.lua")),
     ("lead", &[PRELUDE], include_str!("scripts/lead.lua")),
     ("gc", &[PRELUDE], include_str!("scripts/gc.lua")),
-    ("state_set", &[PRELUDE, SHARED_STATE], include_str!("scripts/state_set.lua")),
-    ("state_delete", &[PRELUDE], include_str!("scripts/state_delete.lua")),
+    ("state_set", &[PRELUDE, VOICE, SHARED_STATE], include_str!("scripts/state_set.lua")),
+    ("state_delete", &[PRELUDE, VOICE], include_str!("scripts/state_delete.lua")),
 ];
 
 impl ScriptSet {
     /// The scripts as they are.
     pub fn bundled() -> ScriptSet {
-        ScriptSet::edited(&[])
+        static BUNDLED: LazyLock<ScriptSet> = LazyLock::new(|| ScriptSet::edited(&[]));
+        BUNDLED.clone()
     }
 
     /// The scripts with pieces of their text replaced, for tests: a clock that is read from the cell
@@ -68,18 +79,31 @@ impl ScriptSet {
     /// If a piece to be replaced does not occur: the test would prove nothing.
     pub fn edited(edits: &[(&str, &str)]) -> ScriptSet {
         let mut used = vec![false; edits.len()];
-        let scripts = SCRIPTS
+        let mut edited = |text: &str| {
+            let mut text = text.to_owned();
+            for (edit, used) in edits.iter().zip(&mut used) {
+                *used |= text.contains(edit.0);
+                text = text.replace(edit.0, edit.1);
+            }
+            text
+        };
+        let scripts: Vec<(&'static str, Vec<String>, String)> = SCRIPTS
             .iter()
             .map(|(name, parts, body)| {
-                let mut text = bundle(parts, body);
-                for (edit, used) in edits.iter().zip(&mut used) {
-                    *used |= text.contains(edit.0);
-                    text = text.replace(edit.0, edit.1);
-                }
-                let digest = sha1_hex(&text);
-                (*name, BundledScript { text, digest })
+                let files = parts.iter().flat_map(|(_, files)| *files);
+                (*name, files.map(|text| edited(text)).collect(), edited(body))
             })
             .collect();
+        let mut parts: Vec<String> = scripts.iter().flat_map(|(_, parts, _)| parts.clone()).collect();
+        parts.sort_unstable();
+        parts.dedup();
+        let bundler = Bundler::new(&parts);
+        let scripts = scripts.iter().map(|(name, parts, body)| {
+            let text = bundler.bundle(parts, body);
+            let digest = sha1_hex(&text);
+            (*name, BundledScript { text, digest })
+        });
+        let scripts = Arc::new(scripts.collect());
         for (edit, used) in edits.iter().zip(used) {
             assert!(used, "no script contains `{}`", edit.0);
         }
@@ -98,27 +122,6 @@ impl ScriptSet {
     pub fn all(&self) -> impl Iterator<Item = &BundledScript> {
         self.scripts.values()
     }
-}
-
-/// Puts the shared parts between a script's first line, which Redis reads, and its text.
-///
-/// Each part ends with a tail call of a function that holds all that follows. Lua finds what a closure
-/// shares with its own function by a walk along all that is shared there, and what it shares with an outer
-/// one at once: as one flat text, setting up the functions took longer than a step's work.
-fn bundle(parts: &[Part], body: &str) -> String {
-    let (first, rest) = body.split_once('\n').expect("a script has more than one line");
-    let mut text = String::with_capacity(body.len() + parts.iter().map(|part| part.1.len()).sum::<usize>());
-    text.push_str(first);
-    text.push('\n');
-    for (_, part) in parts {
-        text.push_str(part);
-        text.push_str("\nreturn (function()\n");
-    }
-    text.push_str(rest);
-    for _ in parts {
-        text.push_str("\nend)()");
-    }
-    text
 }
 
 fn sha1_hex(text: &str) -> String {

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use redis::Value;
+use maestro_model::ids::{Attempt, Incarnation, TaskId};
+use redis::{Cmd, Value};
 
 use crate::cell::{Reply, Store, decode};
 use crate::error::{Refusal, StoreError};
@@ -36,6 +37,41 @@ pub enum WriteCondition {
     Version(u64),
 }
 
+/// Who changes shared state.
+#[derive(Debug, Clone, Copy)]
+pub enum StateActor<'a> {
+    /// A person or a process, by the name that the audit stream shows.
+    Named(&'a str),
+    /// An attempt, which is heard only while it speaks for its task and its worker's lease lives.
+    Attempt(&'a TaskVoice),
+}
+
+/// Which attempt speaks, and for which process it runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskVoice {
+    /// The task.
+    pub task: TaskId,
+    /// Which try of it.
+    pub attempt: Attempt,
+    /// The worker that was granted it.
+    pub incarnation: Incarnation,
+}
+
+impl StateActor<'_> {
+    /// The arguments with which scripts are told: who, for the audit, and whose voice is to be checked.
+    fn tell(self, command: &mut Cmd) {
+        match self {
+            StateActor::Named(who) => {
+                command.arg(who).arg("").arg("").arg("").arg("");
+            }
+            StateActor::Attempt(TaskVoice { task, attempt, incarnation }) => {
+                command.arg(format!("{task}.{attempt}")).arg(incarnation.as_str());
+                command.arg(task.run.as_str()).arg(task.index).arg(attempt.0);
+            }
+        }
+    }
+}
+
 /// How a value is stored: text as it is, anything else as JSON with a mark.
 pub(crate) fn stored_form(value: &serde_json::Value) -> (String, &'static str) {
     match value {
@@ -57,16 +93,16 @@ impl Store {
     /// Writes a value; its version.
     ///
     /// # Errors
-    /// `TooLarge`, `VersionConflict`, `OutOfMemory`.
+    /// `UnlawfulKey`, `TooLarge`, `VersionConflict`, `Fenced`, `OutOfMemory`.
     pub async fn set_state(
         &self,
         key: &str,
         value: &serde_json::Value,
         ttl: Option<Duration>,
         condition: WriteCondition,
-        who: &str,
+        actor: StateActor<'_>,
     ) -> Result<u64, StoreError> {
-        check_size("the key", key.len(), STATE_KEY_BYTES_MAX)?;
+        check_state_key(key)?;
         let (text, kind) = stored_form(value);
         check_size(&format!("the value of `{key}`"), text.len(), STATE_VALUE_BYTES_MAX)?;
         let condition = match condition {
@@ -76,7 +112,8 @@ impl Store {
         };
         let value = self.eval("state_set", |command| {
             command.arg(self.epoch()).arg(key).arg(text).arg(kind);
-            command.arg(ttl.map_or(0, |ttl| ttl.as_millis() as u64)).arg(condition).arg(who);
+            command.arg(ttl.map_or(0, |ttl| ttl.as_millis() as u64)).arg(condition);
+            actor.tell(command);
         });
         let reply = Reply::read("state_set", value.await?)?;
         match reply.word.as_str() {
@@ -94,7 +131,7 @@ impl Store {
     /// # Errors
     /// `Unreachable`, `Refused`.
     pub async fn state(&self, key: &str) -> Result<Option<SharedValue>, StoreError> {
-        Ok(self.read_states(vec![key.to_owned()]).await?.pop())
+        Ok(self.states_of(vec![key.to_owned()]).await?.pop())
     }
 
     /// All values whose key begins with `prefix`, by key.
@@ -102,6 +139,15 @@ impl Store {
     /// # Errors
     /// `Unreachable`, `Refused`.
     pub async fn states(&self, prefix: &str) -> Result<Vec<SharedValue>, StoreError> {
+        let names = self.state_keys(prefix).await?;
+        self.states_of(names).await
+    }
+
+    /// The keys that begin with `prefix`, in order. Some may have gone by the time they are read.
+    ///
+    /// # Errors
+    /// `Unreachable`, `Refused`.
+    pub async fn state_keys(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
         let time: (u64, u64) = decode("the time", self.ask(&redis::cmd("TIME")).await?)?;
         let now_ms = time.0 * 1000 + time.1 / 1000;
         let states = self.keys().states();
@@ -112,10 +158,14 @@ impl Store {
         let mut names: Vec<String> = decode("the names of shared values", names)?;
         names.retain(|name| name.starts_with(prefix));
         names.sort();
-        self.read_states(names).await
+        Ok(names)
     }
 
-    async fn read_states(&self, names: Vec<String>) -> Result<Vec<SharedValue>, StoreError> {
+    /// The values of these keys; what has none is left out.
+    ///
+    /// # Errors
+    /// `Unreachable`, `Refused`.
+    pub async fn states_of(&self, names: Vec<String>) -> Result<Vec<SharedValue>, StoreError> {
         let mut found = Vec::new();
         for portion in names.chunks(500) {
             let mut pipeline = redis::pipe();
@@ -143,10 +193,11 @@ impl Store {
     /// Removes a value; false if there was none.
     ///
     /// # Errors
-    /// `Unreachable`, `Refused`.
-    pub async fn delete_state(&self, key: &str, who: &str) -> Result<bool, StoreError> {
+    /// `Unreachable`, `Fenced`.
+    pub async fn delete_state(&self, key: &str, actor: StateActor<'_>) -> Result<bool, StoreError> {
         let value = self.eval("state_delete", |command| {
-            command.arg(self.epoch()).arg(key).arg(who);
+            command.arg(self.epoch()).arg(key);
+            actor.tell(command);
         });
         let reply = Reply::read("state_delete", value.await?)?;
         match reply.word.as_str() {
@@ -158,9 +209,21 @@ impl Store {
     }
 }
 
-fn check_size(what: &str, size: usize, limit: usize) -> Result<(), StoreError> {
+/// Refuses what cannot be a key of shared state: the empty text, control characters (the audit stream is
+/// made of lines and tabs), and what is longer than [`STATE_KEY_BYTES_MAX`].
+///
+/// # Errors
+/// `UnlawfulKey`, `TooLarge`.
+pub fn check_state_key(key: &str) -> Result<(), Refusal> {
+    if key.is_empty() || key.contains(char::is_control) {
+        return Err(Refusal::UnlawfulKey { key: key.escape_debug().take(STATE_KEY_BYTES_MAX).collect() });
+    }
+    check_size("the key", key.len(), STATE_KEY_BYTES_MAX)
+}
+
+fn check_size(what: &str, size: usize, limit: usize) -> Result<(), Refusal> {
     if size > limit {
-        return Err(Refusal::TooLarge { what: what.to_owned(), size, limit }.into());
+        return Err(Refusal::TooLarge { what: what.to_owned(), size, limit });
     }
     Ok(())
 }

@@ -7,51 +7,80 @@ use maestro_model::plan::Plan;
 use redis::Pipeline;
 
 use crate::cell::{Reply, Store};
-use crate::encode::{Chunk, Section, encode_plan};
+use crate::encode::{Chunk, Section, encode_plan, external_needs};
 use crate::error::{Refusal, StoreError};
 
 /// Chunks sent before an answer is awaited.
 const CHUNKS_IN_FLIGHT: usize = 8;
+
+/// What became of a submission.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubmitAnswer {
+    /// The run that carries it out: the one asked for, or the first one with the same key.
+    pub run: RunId,
+    /// Whether another run has the key, and nothing was stored.
+    pub repeated: bool,
+    /// Whether that other run has another plan.
+    pub differs: bool,
+}
+
+/// All chunks of a submission carry this.
+struct ChunkFrame<'a> {
+    run: &'a RunId,
+    digest: &'a str,
+    key: &'a str,
+    needs: String,
+}
 
 impl Store {
     /// Submits a run. Sending the same plan under the same id again carries on where it stopped and
     /// harms nothing; `lost_max` is `MAESTRO_MAX_ATTEMPTS`.
     ///
     /// # Errors
-    /// `Refusal::RunConflict` if the id is in use for another plan, `Paused`, `OutOfMemory`.
-    pub async fn submit(&self, run: &RunId, plan: &Plan, lost_max: u32) -> Result<(), StoreError> {
+    /// `Refusal::RunConflict` if the id is in use for another plan, `NotFound` if a task or run that it
+    /// waits for is not there (any more), `TooManyWait`, `Paused`, `OutOfMemory`.
+    pub async fn submit(&self, run: &RunId, plan: &Plan, lost_max: u32) -> Result<SubmitAnswer, StoreError> {
         self.register_missing(&plan.agents).await?;
         let encoded = encode_plan(plan, lost_max);
+        let frame = ChunkFrame {
+            run,
+            digest: &encoded.digest,
+            key: plan.key.as_deref().unwrap_or_default(),
+            needs: external_needs(plan),
+        };
         let last = encoded.chunks.len() - 1;
         for (batch_number, batch) in encoded.chunks.chunks(CHUNKS_IN_FLIGHT).enumerate() {
             let mut pipeline = Pipeline::new();
             for (place, chunk) in batch.iter().enumerate() {
                 let number = batch_number * CHUNKS_IN_FLIGHT + place;
-                pipeline.add_command(self.chunk_command(run, &encoded.digest, number, number == last, chunk));
+                pipeline.add_command(self.chunk_command(&frame, number, number == last, chunk));
             }
             for value in self.ask_all(&pipeline).await? {
                 let reply = Reply::read("submit", value)?;
                 match reply.word.as_str() {
                     "OK" | "DUP" => {}
+                    "KEY" => return repeated(&reply),
+                    "NONE" => return Err(StoreError::not_found(need_words(&reply.text(0)?))),
+                    "WAITERS" => return Err(too_many_waiters(&reply)?.into()),
                     "CONFLICT" => return Err(Refusal::RunConflict { run: run.to_string() }.into()),
                     "GONE" => return Err(Refusal::ClusterGone.into()),
                     _ => return Err(reply.unexpected()),
                 }
             }
         }
-        Ok(())
+        Ok(SubmitAnswer { run: run.clone(), repeated: false, differs: false })
     }
 
     fn chunk_command(
         &self,
-        run: &RunId,
-        digest: &str,
+        frame: &ChunkFrame<'_>,
         number: usize,
         commit: bool,
         chunk: &Chunk,
     ) -> redis::Cmd {
         self.prepare("submit", |command| {
-            command.arg(self.epoch()).arg(run.as_str()).arg(digest).arg(number).arg(u8::from(commit));
+            command.arg(self.epoch()).arg(frame.run.as_str()).arg(frame.digest);
+            command.arg(number).arg(u8::from(commit)).arg(frame.key).arg(&frame.needs);
             for section in Section::ALL {
                 let fields = || chunk.iter().filter(move |(of, _, _)| *of == section);
                 command.arg(fields().count());
@@ -105,4 +134,19 @@ impl Store {
         types.sort_keys();
         Ok(types)
     }
+}
+
+fn repeated(reply: &Reply) -> Result<SubmitAnswer, StoreError> {
+    let first = reply.text(0)?;
+    let run = first.parse().map_err(|_| StoreError::unreadable("the run of a key", &first))?;
+    Ok(SubmitAnswer { run, repeated: true, differs: reply.get::<u8>(1)? == 0 })
+}
+
+/// What is waited for and is not there, in the user's words.
+fn need_words(target: &str) -> String {
+    if target.contains('.') { format!("task `{target}`") } else { format!("run `{target}`") }
+}
+
+fn too_many_waiters(reply: &Reply) -> Result<Refusal, StoreError> {
+    Ok(Refusal::TooManyWait { run: reply.text(0)?, waiting: reply.get(1)? })
 }

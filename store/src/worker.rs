@@ -1,8 +1,9 @@
 //! Processes that hold work: attach, beat, detach, and who is there.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use maestro_model::ids::{Attempt, Incarnation, RunId, TaskId};
+use maestro_model::ids::{AgentId, AgentSlug, Attempt, Incarnation, RunId, TaskId};
 use maestro_model::plan::QueueName;
 use redis::Value;
 use serde::{Deserialize, Serialize};
@@ -36,7 +37,7 @@ pub struct AboutProcess {
     pub version: String,
     /// Labels given on its command line.
     #[serde(default)]
-    pub labels: std::collections::BTreeMap<String, String>,
+    pub labels: BTreeMap<String, String>,
     /// What confines its agents.
     #[serde(default)]
     pub confinement: Vec<String>,
@@ -57,6 +58,39 @@ pub struct ProcessStatus {
     /// What is wrong with its host, if anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
+    /// What its running tasks use, at most [`TASKS_SAMPLED_MAX`] of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tasks: Vec<TaskUsage>,
+    /// What hinders agents that are assigned to it: their folder, or what their type needs of its host.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub folders: BTreeMap<AgentId, String>,
+}
+
+/// Most tasks whose use a process tells with each beat.
+pub const TASKS_SAMPLED_MAX: usize = 256;
+
+/// What one running attempt uses, all its processes together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskUsage {
+    /// The task.
+    pub task: TaskId,
+    /// Which attempt.
+    pub attempt: Attempt,
+    /// The type of its agent.
+    pub agent: AgentSlug,
+    /// The agent, if one is assigned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assigned: Option<AgentId>,
+    /// Its first process.
+    pub pid: u32,
+    /// Resident memory, bytes.
+    pub memory_bytes: u64,
+    /// Processor time since it started, ms; without that of processes whose parent is gone.
+    pub cpu_ms: u64,
+    /// Processes.
+    pub processes: u32,
+    /// Since it wrote something, ms.
+    pub silent_ms: u64,
 }
 
 /// A process that has attached.
@@ -87,8 +121,10 @@ pub struct AttachedProcess {
 pub enum BeatVerdict {
     /// It is yours.
     Yours,
-    /// End it: the task is being cancelled.
+    /// End it: the task is being cancelled, or its agent starts again.
     Cancel,
+    /// End it without grace.
+    Kill,
     /// End it and forget it: another attempt, or an end, speaks for the task.
     Stale,
 }
@@ -107,7 +143,7 @@ pub struct BeatReply {
 }
 
 /// `+a+b+`: the form in which scripts look a type up.
-fn joined(types: &[String]) -> String {
+pub(crate) fn joined(types: &[String]) -> String {
     if types.is_empty() { String::new() } else { format!("+{}+", types.join("+")) }
 }
 
@@ -175,6 +211,7 @@ impl Store {
         let verdicts = words.iter().map(|word| match word.as_str() {
             "OK" => Ok(BeatVerdict::Yours),
             "CANCEL" => Ok(BeatVerdict::Cancel),
+            "KILL" => Ok(BeatVerdict::Kill),
             "STALE" => Ok(BeatVerdict::Stale),
             _ => Err(StoreError::unreadable("the verdict of a beat", word)),
         });
@@ -200,7 +237,8 @@ impl Store {
             command.arg(self.epoch()).arg(incarnation.as_str());
         });
         let reply = Reply::read("detach", value.await?)?;
-        if reply.word == "OK" { Ok(()) } else { Err(reply.unexpected()) }
+        // A cluster that is gone has nothing left of it.
+        if matches!(reply.word.as_str(), "OK" | "GONE") { Ok(()) } else { Err(reply.unexpected()) }
     }
 
     /// Who has attached, by name; coordinators too.
@@ -232,6 +270,26 @@ impl Store {
         }
         processes.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(processes)
+    }
+
+    /// Tasks that these processes hold, in the same order.
+    ///
+    /// # Errors
+    /// `Unreachable`, `Refused`, `Unreadable`.
+    pub async fn held_tasks(&self, processes: &[Incarnation]) -> Result<Vec<Vec<TaskId>>, StoreError> {
+        let mut pipeline = redis::pipe();
+        for incarnation in processes {
+            pipeline.cmd("SMEMBERS").arg(self.keys().own(incarnation.as_str()));
+        }
+        let mut held = Vec::with_capacity(processes.len());
+        for value in self.ask_all(&pipeline).await? {
+            let ids: Vec<String> = decode("what a worker holds", value)?;
+            let read = |id: String| id.parse().map_err(|_| StoreError::unreadable("a task id", &id));
+            let mut tasks = ids.into_iter().map(read).collect::<Result<Vec<TaskId>, StoreError>>()?;
+            tasks.sort();
+            held.push(tasks);
+        }
+        Ok(held)
     }
 
     /// How many runs that have not ended are bound to the worker of this name: steps that share a folder

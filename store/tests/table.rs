@@ -68,7 +68,7 @@ async fn every_script_does_to_every_state_what_the_table_says() {
             tried += 1;
         }
     }
-    assert_eq!(tried, 13 * 32);
+    assert_eq!(tried, 15 * 34);
     assert!(complaints.is_empty(), "{} of {tried}:\n{}", complaints.len(), complaints.join("\n"));
 }
 
@@ -122,7 +122,7 @@ async fn try_work(stage: &Stage) -> Answers {
     };
     let plan = PlanSketch::new(1).plan();
     vec![
-        ("submit", store.submit(&RunId::random(0), &plan, 2).await),
+        ("submit", store.submit(&RunId::random(0), &plan, 2).await.map(drop)),
         ("step", store.step(owner, &request).await.map(drop)),
         ("sweep", store.sweep(10).await.map(drop)),
         ("expand", store.expand(owner, task, Attempt(1), 0, 0, None, &[]).await.map(drop)),
@@ -145,6 +145,7 @@ async fn try_everything(stage: &Stage) -> Answers {
         ("stop", store.stop_run(&task.run, "").await.map(drop)),
         ("lead", store.lead(owner, hour).await.map(drop)),
         ("collect", store.collect_run(&task.run).await.map(drop)),
+        ("pause", store.pause("", "").await.map(drop)),
     ]);
     answers
 }
@@ -170,7 +171,8 @@ async fn a_cluster_that_is_gone_is_not_brought_back_by_halves() {
     let mut stage = Stage::set(&redis, Setting::Running, &Deed::Beat).await;
     redis::cmd("FLUSHALL").exec(&mut stage.raw).expect("flushed");
     for (name, answer) in try_everything(&stage).await {
-        assert!(answer.is_err(), "{name}: {answer:?}");
+        // Who takes leave of a cluster that is gone has nothing left in it.
+        assert!(answer.is_err() || name == "detach", "{name}: {answer:?}");
     }
     let keys: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut stage.raw).expect("keys");
     assert!(keys.is_empty(), "{keys:?}");

@@ -111,3 +111,48 @@ fn memory_that_runs_short_is_warned_about() {
     let entry = check(&list, "memory");
     assert!(entry["found"].as_str().is_some_and(|found| found.contains("of 4.0 MiB used")), "{entry}");
 }
+
+/// `doctor --agent greeter`, with a program that is this script.
+fn trial(script: &str, more: &str) -> (Answer, Cluster) {
+    use std::os::unix::fs::PermissionsExt;
+    let cluster = Cluster::new();
+    let folder = cluster.sandbox.path("agents");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let program = folder.join("greet");
+    std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).expect("written");
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("it is ours");
+    let text = format!("command: [{}, \"<< prompt >>\"]\n{more}", program.display());
+    std::fs::write(folder.join("greeter.yaml"), text).expect("written");
+    let mut command = cluster.command(&["doctor", "--agent", "greeter"]);
+    command.env("MAESTRO_WORKSPACE_ROOT", cluster.sandbox.path("root")).env("MAESTRO_AGENTS_DIR", &folder);
+    (cluster.answer(command), cluster)
+}
+
+#[test]
+fn a_type_is_tried_and_what_it_cannot_reach_is_named() {
+    let more = "paths: {read: [/no/such/folder], write: [/tmp]}\nsecrets: {KEY: env://NO_SUCH_VARIABLE}\n";
+    let (answer, cluster) = trial("echo \"greeter 1.2 $1\"", more);
+    assert_eq!(answer.code, 1, "a secret is missing: {}", answer.picture());
+    let list = answer.json();
+    let program = check(&list, "program");
+    assert_eq!(program["status"], "ok", "{list}");
+    assert!(program["found"].as_str().is_some_and(|found| found.contains("greeter 1.2 --version")), "{list}");
+    assert_eq!(check(&list, "path /no/such/folder")["status"], "warn");
+    assert_eq!(check(&list, "path /tmp")["status"], "ok");
+    assert_eq!(check(&list, "secret KEY")["status"], "fail");
+    assert!(
+        check(&list, "confinement")["found"].as_str().is_some_and(|found| found.contains("not confined"))
+    );
+    let left = std::fs::read_dir(cluster.sandbox.path("root")).map(Iterator::count);
+    assert_eq!(left.ok(), Some(0), "the scratch folder is gone");
+}
+
+#[test]
+fn a_program_that_cannot_start_fails_and_an_unknown_type_is_66() {
+    let (answer, cluster) = trial("no-such-command-at-all", "");
+    assert_eq!(answer.code, 1, "{}", answer.picture());
+    assert_eq!(check(&answer.json(), "program")["status"], "fail");
+    let unknown = cluster.ask(&["doctor", "--agent", "shel"]);
+    assert_eq!(unknown.code, 66, "{}", unknown.picture());
+    assert!(unknown.err.contains("did you mean `shell`?"), "{}", unknown.picture());
+}

@@ -82,7 +82,7 @@ fn an_item_can_be_named_by_its_step() {
 #[test]
 fn what_is_not_there_is_said_with_what_there_is() {
     let cluster = cluster();
-    let wrong = |id: &str| picture(&cluster.ask(&["task", "status", id]));
+    let wrong = |id: &str| picture(&cluster.ask(&["task", "explain", id]));
     insta::assert_snapshot!(wrong("0zz"), @r"
     exit 66
     --- stderr

@@ -51,13 +51,14 @@ fn tasks_of_a_kind_are_listed() {
 #[test]
 fn a_pause_is_said() {
     let cluster = busy();
-    let ctl = cluster.store.keys().ctl();
-    let _: u32 =
-        redis::cmd("HSET").arg(ctl).arg("mode").arg("drain").query(&mut cluster.redis.raw()).expect("set");
+    cluster.wait(cluster.store.pause("deploy freeze", "ada@host1")).expect("paused");
     let answer = cluster.ask(&["queue", "status"]);
-    assert_eq!(
-        (answer.code, answer.err.as_str()),
-        (0, "warning: the cluster is paused: nothing new is started\n")
+    assert_eq!(answer.code, 0, "{}", answer.picture());
+    let said = answer.err.as_str();
+    assert!(said.starts_with("warning: the cluster is paused by ada@host1 since "), "{said}");
+    assert!(
+        said.ends_with("(deploy freeze): nothing new is started (`maestro queue resume` lets it go on)\n"),
+        "{said}"
     );
 }
 
@@ -70,11 +71,11 @@ fn workers_and_coordinators_are_listed_with_the_one_that_leads() {
     insta::assert_snapshot!(picture(&cluster.ask_table(&["worker", "list"])), @r"
     exit 0
     --- stdout
-    NAME      ROLE                  STATUS   SLOTS   AGENTS       HOST         UP   HEARTBEAT   VERSION
-    alpha     worker                up         0/4   noop         host1 (42)   [TOOK]   [TOOK] ago      [VERSION]
-    beta      worker                up         1/2   noop,shell   host1 (42)   [TOOK]   [TOOK] ago      [VERSION]
-    coord-1   coordinator (leads)   up       –       –            host1 (42)   [TOOK]   [TOOK] ago      [VERSION]
-    coord-2   coordinator           up       –       –            host1 (42)   [TOOK]   [TOOK] ago      [VERSION]
+    NAME      ROLE                  STATUS   SLOTS   MEMORY   CPU   AGENTS       HOST         UP   HEARTBEAT   VERSION
+    alpha     worker                up         0/4   –        –     noop         host1 (42)   [TOOK]   [TOOK] ago      [VERSION]
+    beta      worker                up         1/2   –        –     noop,shell   host1 (42)   [TOOK]   [TOOK] ago      [VERSION]
+    coord-1   coordinator (leads)   up       –       –        –     –            host1 (42)   [TOOK]   [TOOK] ago      [VERSION]
+    coord-2   coordinator           up       –       –        –     –            host1 (42)   [TOOK]   [TOOK] ago      [VERSION]
     ");
     let list = cluster.ask_json(&["worker", "list"]);
     assert_eq!((list[1]["name"].as_str(), list[1]["slots_used"].as_u64()), (Some("beta"), Some(1)));

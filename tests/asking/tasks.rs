@@ -12,7 +12,7 @@ fn a_record_has_every_field_also_before_it_means_anything() {
     cluster.submit_sketch("0aaaaaaaaaa1", PlanSketch::chain(2));
     let mut record = cluster.ask_json(&["task", "status", "0aaaaaaaaaa1.1"]);
     without_json_times(&mut record);
-    insta::assert_snapshot!(record, @r#"{"id":"0aaaaaaaaaa1.1","run":"0aaaaaaaaaa1","workflow":"sketch","step":"step1","agent":"noop","status":"blocked","reason":null,"exit_code":null,"attempt":0,"worker":null,"created_at":"[TIME]","queued_at":null,"started_at":null,"finished_at":null,"message":null,"failures":0,"losses":0}"#);
+    insta::assert_snapshot!(record, @r#"{"id":"0aaaaaaaaaa1.1","run":"0aaaaaaaaaa1","workflow":"sketch","step":"step1","agent":"noop","agent_type":"noop","status":"blocked","reason":null,"exit_code":null,"attempt":0,"worker":null,"created_at":"[TIME]","queued_at":null,"started_at":null,"finished_at":null,"message":null,"failures":0,"losses":0,"session":null,"tokens":null,"cost_usd":null,"resets_at":null}"#);
 }
 
 #[test]
@@ -23,7 +23,7 @@ fn a_failed_task_tells_code_message_and_worker() {
     cluster.work(&worker, failed(3), &message("no such file: \u{1b}[31ma.txt"));
     let mut record = cluster.ask_json(&["task", "status", "0aaaaaaaaaa1.0"]);
     without_json_times(&mut record);
-    insta::assert_snapshot!(record, @r#"{"id":"0aaaaaaaaaa1.0","run":"0aaaaaaaaaa1","workflow":"sketch","step":"step0","agent":"noop","status":"failed","reason":"exit","exit_code":3,"attempt":1,"worker":"alpha","created_at":"[TIME]","queued_at":"[TIME]","started_at":"[TIME]","finished_at":"[TIME]","message":"no such file: \u001b[31ma.txt","failures":1,"losses":0}"#);
+    insta::assert_snapshot!(record, @r#"{"id":"0aaaaaaaaaa1.0","run":"0aaaaaaaaaa1","workflow":"sketch","step":"step0","agent":"noop","agent_type":"noop","status":"failed","reason":"exit","exit_code":3,"attempt":1,"worker":"alpha","created_at":"[TIME]","queued_at":"[TIME]","started_at":"[TIME]","finished_at":"[TIME]","message":"no such file: \u001b[31ma.txt","failures":1,"losses":0,"session":null,"tokens":null,"cost_usd":null,"resets_at":null}"#);
     insta::assert_snapshot!(picture(&cluster.ask_table(&["task", "status", "0aaaaaaaaaa1.0"])), @r"
     exit 0
     --- stdout
@@ -38,6 +38,9 @@ fn a_failed_task_tells_code_message_and_worker() {
     failures:   1
     losses:     0
     worker:     alpha
+    session:    –
+    tokens:     –
+    cost:       –
     created:    [TIME] ([TOOK] ago)
     queued:     [TIME] ([TOOK] ago)
     started:    [TIME] ([TOOK] ago)

@@ -156,9 +156,9 @@ fn a_wrong_variable_or_flag_is_named() {
     exit 2
     --- stderr
     error: cannot use the value of `--redis-url`
-      caused by: `localhost` does not begin with `redis://`, `rediss://` or `unix://`
+      caused by: `localhost` does not begin with `redis://`, `rediss://`, `unix://`, `redis-sentinel://`, `rediss-sentinel://`, `redis-cluster://` or `rediss-cluster://`
 
-    hint: where Redis is: `redis://`, `rediss://` or `unix://`
+    hint: where Redis is: `redis://`, `rediss://`, `unix://`, `redis-sentinel://` or `redis-cluster://`
     ");
     insta::assert_snapshot!(sandbox.maestro(&["config", "show", "--config", "missing.yaml"]).picture(), @r"
     exit 2

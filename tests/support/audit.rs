@@ -95,6 +95,7 @@ fn count(report: &mut AuditReport, id: String, what: &TaskHappening) {
         | TaskHappening::Cancelled => drop(report.ended.insert(id, what.word())),
         TaskHappening::Queued { .. }
         | TaskHappening::Expanded { .. }
+        | TaskHappening::Retried
         | TaskHappening::Cancelling
         | TaskHappening::Parked { .. } => {}
     }
@@ -108,6 +109,10 @@ fn turn(story: &mut TaskStory, attempt: u32, who: &str, what: &TaskHappening) ->
     if let TaskHappening::Fenced = what {
         let current = matches!(from, C::Running | C::Cancelling) && mine;
         return if current { Err("the holder of the current attempt is refused") } else { Ok(()) };
+    }
+    if let TaskHappening::Retried = what {
+        story.chapter = C::Blocked;
+        return require(from == C::Ended, "only what has ended is tried anew");
     }
     if from == C::Ended {
         return Err("nothing follows an end");
@@ -165,7 +170,7 @@ fn turn(story: &mut TaskStory, attempt: u32, who: &str, what: &TaskHappening) ->
             story.chapter = C::Dropped;
             require(from == C::Running && mine, "only what is held is dropped, and not after a cancel")
         }
-        TaskHappening::Fenced => Ok(()),
+        TaskHappening::Retried | TaskHappening::Fenced => Ok(()),
     }
 }
 

@@ -38,11 +38,20 @@ pub struct ClusterSetup {
     pub concurrency: usize,
     /// Further environment, such as `MAESTRO_MAX_ATTEMPTS`.
     pub env: Vec<(&'static str, String)>,
+    /// Where Redis is, in place of the one of its own: several servers that a test has made (`RedisGroup`).
+    pub address: Option<String>,
 }
 
 impl Default for ClusterSetup {
     fn default() -> ClusterSetup {
-        ClusterSetup { durable: false, coordinators: 1, workers: 1, concurrency: 4, env: Vec::new() }
+        ClusterSetup {
+            durable: false,
+            coordinators: 1,
+            workers: 1,
+            concurrency: 4,
+            env: Vec::new(),
+            address: None,
+        }
     }
 }
 
@@ -83,7 +92,8 @@ impl TestCluster {
             fs::create_dir(folder.path().join(name)).expect("a folder");
         }
         let redis = TestServer::start(&folder.path().join("redis"), setup.durable);
-        let observer = Observer::connect(&redis.url(), NAMESPACE);
+        let address = setup.address.clone().unwrap_or_else(|| redis.url());
+        let observer = Observer::connect(&address, NAMESPACE);
         let cluster = TestCluster { redis, members: BTreeMap::new(), setup, observer, folder };
         cluster.write_agent(
             "probe",
@@ -107,6 +117,11 @@ impl TestCluster {
             self.wait_for_worker(&name);
         }
         self
+    }
+
+    /// Where its processes look for Redis.
+    pub fn address(&self) -> String {
+        self.setup.address.clone().unwrap_or_else(|| self.redis.url())
     }
 
     /// The folder to which agents of type `probe` may write.
@@ -161,7 +176,7 @@ impl TestCluster {
 
     /// Starts a worker of a name; see `wait_for_worker`.
     pub fn start_worker(&mut self, name: &str) {
-        self.start_worker_by(name, &self.redis.url());
+        self.start_worker_by(name, &self.address());
     }
 
     /// Starts a worker that reaches Redis by another road.
@@ -170,8 +185,21 @@ impl TestCluster {
         self.add(name, command);
     }
 
+    /// Starts a worker with another folder for its workspaces.
+    pub fn start_worker_in(&mut self, name: &str, root: &str) {
+        self.start_worker_with(name, root, &[]);
+    }
+
+    /// As `start_worker_in`, with further words on its command line.
+    pub fn start_worker_with(&mut self, name: &str, root: &str, further: &[&str]) {
+        let words = [&["worker", "start", "--name", name], further].concat();
+        let mut command = self.command(&words, &self.address());
+        command.env("MAESTRO_WORKSPACE_ROOT", root);
+        self.add(name, command);
+    }
+
     pub fn start_coordinator(&mut self, name: &str) {
-        self.start_coordinator_by(name, &self.redis.url());
+        self.start_coordinator_by(name, &self.address());
     }
 
     pub fn start_coordinator_by(&mut self, name: &str, redis_url: &str) {
@@ -234,7 +262,7 @@ impl TestCluster {
 
     /// One call of the command with variables set.
     pub fn maestro_with(&self, variables: &[(&str, &str)], words: &[&str]) -> Answer {
-        let mut command = self.command(words, &self.redis.url());
+        let mut command = self.command(words, &self.address());
         command.envs(variables.iter().copied());
         let output = command.stdin(Stdio::null()).output().expect("the binary starts");
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
@@ -245,10 +273,38 @@ impl TestCluster {
         }
     }
 
+    /// A script as a person would type it, with `maestro` on PATH.
+    pub fn shell(&self, script: &str) -> Answer {
+        let environment = self.command(&[], &self.address());
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).stdin(Stdio::null()).env_clear();
+        command.current_dir(environment.get_current_dir().expect("calls have a folder"));
+        command.envs(environment.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let binary = Path::new(env!("CARGO_BIN_EXE_maestro")).parent().expect("it lies in a folder");
+        command.env("PATH", format!("{}:/usr/local/bin:/usr/bin:/bin", binary.display()));
+        let output = command.output().expect("a shell starts");
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+        Answer {
+            code: output.status.code().unwrap_or(-1),
+            out: text(output.stdout),
+            err: text(output.stderr),
+        }
+    }
+
     /// Starts the command as a process that the test waits for by its name.
     pub fn start_command(&mut self, name: &str, words: &[&str]) {
-        let command = self.command(words, &self.redis.url());
+        self.start_command_by(name, words, &self.address());
+    }
+
+    /// Starts the command as a process that reaches Redis by another road.
+    pub fn start_command_by(&mut self, name: &str, words: &[&str], redis_url: &str) {
+        let command = self.command(words, redis_url);
         self.add(name, command);
+    }
+
+    /// Looks anew at what is in Redis: it was started again, and what it had is gone.
+    pub fn look_again(&mut self) {
+        self.observer = Observer::connect(&self.address(), NAMESPACE);
     }
 
     /// A folder of the cluster's own for whatever a test needs.

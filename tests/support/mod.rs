@@ -3,6 +3,7 @@
 //! - `cluster`: the whole, with one environment and one folder
 //! - `process`: a process with a log file, that can be killed, paused and asked to end
 //! - `redis_server`: the Redis
+//! - `redis_group`: several of them that belong together: sentinels, a Redis Cluster
 //! - `fault_proxy`: a road to Redis that can be cut, frozen, slowed, and that loses replies
 //! - `observer`: what Redis says, read with the crates
 //! - `audit`: the stream of events as a story that can be wrong
@@ -17,6 +18,7 @@ mod fault_proxy;
 mod leftovers;
 mod observer;
 mod process;
+mod redis_group;
 mod redis_server;
 mod wait;
 
@@ -26,5 +28,6 @@ pub use fault_proxy::FaultProxy;
 pub use leftovers::{descendants, processes_with};
 pub use observer::{Observer, RunStory};
 pub use process::Member;
+pub use redis_group::RedisGroup;
 pub use redis_server::TestServer;
 pub use wait::wait_until;

@@ -16,19 +16,26 @@ pub struct TestServer {
     folder: PathBuf,
     member: Option<Member>,
     durable: bool,
+    /// A library that shifts the clock of whoever loads it, and the file that says by how much.
+    clock: Option<(PathBuf, PathBuf)>,
 }
 
 impl TestServer {
     /// Starts one; a durable one keeps its data in an append-only file.
     pub fn start(folder: &Path, durable: bool) -> TestServer {
         std::fs::create_dir_all(folder).expect("a folder");
-        let mut server = TestServer { folder: folder.to_path_buf(), member: None, durable };
+        let mut server = TestServer { folder: folder.to_path_buf(), member: None, durable, clock: None };
         server.restart();
         server
     }
 
     pub fn socket(&self) -> PathBuf {
         self.folder.join("redis.sock")
+    }
+
+    /// Where its append-only file lies, in parts.
+    pub fn data_folder(&self) -> PathBuf {
+        self.folder.join("appendonlydir")
     }
 
     pub fn url(&self) -> String {
@@ -52,6 +59,9 @@ impl TestServer {
         let appends = if self.durable { "yes" } else { "no" };
         command.args(["--appendonly", appends, "--appendfsync", "everysec"]);
         command.arg("--unixsocket").arg(self.socket()).arg("--dir").arg(&self.folder);
+        if let Some((library, file)) = &self.clock {
+            command.env("LD_PRELOAD", library).env("TRIAL_CLOCK", file);
+        }
         let member = Member::start("redis", &self.folder, command);
         self.member = Some(member);
         let ready = wait_until("redis", Duration::from_secs(10), || {
@@ -59,6 +69,24 @@ impl TestServer {
             redis::cmd("PING").exec(&mut connection).map_err(|error| error.to_string())
         });
         ready.unwrap_or_else(|error| panic!("{error}\n{}", self.tail()));
+    }
+
+    /// Starts it again with a clock that the test sets; see `set_clock`.
+    pub fn restart_with_clock(&mut self, library: &Path) {
+        self.kill();
+        let file = self.folder.join("clock");
+        self.clock = Some((library.to_path_buf(), file));
+        self.set_clock(0);
+        self.restart();
+    }
+
+    /// Sets its clock so far ahead of the true one, seconds; behind it if negative.
+    pub fn set_clock(&self, ahead_s: i64) {
+        let (_, file) = self.clock.as_ref().expect("it was started with a clock of its own");
+        // Renamed, so that it is never read half-written.
+        let fresh = file.with_extension("new");
+        std::fs::write(&fresh, format!("{ahead_s}\n")).expect("a file");
+        std::fs::rename(fresh, file).expect("a file");
     }
 
     /// SIGKILL.

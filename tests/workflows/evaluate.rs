@@ -99,6 +99,13 @@ impl Expected {
         Expected { skipped: Some(cause), ..Expected::new(Fate::Skipped) }
     }
 
+    /// As it was, and nobody starts it.
+    fn untouched(mut self) -> Expected {
+        self.tries = 0;
+        self.items = self.items.into_iter().map(Expected::untouched).collect();
+        self
+    }
+
     fn config(names: String) -> Expected {
         Expected { reason: Some("config"), names: Some(names), ..Expected::new(Fate::Failed) }
     }
@@ -106,7 +113,16 @@ impl Expected {
 
 /// Works a workflow out.
 pub(crate) fn evaluate(sketch: &Sketch) -> Expectation {
-    let mut run = Evaluation { sketch, steps: Vec::new(), before: Vec::new(), open: Vec::new() };
+    evaluate_from(sketch, None)
+}
+
+/// Works out what a run comes to that is resumed from a step after this one has ended.
+pub(crate) fn evaluate_resumed(sketch: &Sketch, first: &Expectation, start: usize) -> Expectation {
+    evaluate_from(sketch, Some(Resumption { first, start, upstream: sketch.upstream() }))
+}
+
+fn evaluate_from(sketch: &Sketch, resumed: Option<Resumption<'_>>) -> Expectation {
+    let mut run = Evaluation { sketch, resumed, steps: Vec::new(), before: Vec::new(), open: Vec::new() };
     for index in 0..sketch.steps.len() {
         let (expected, before) = run.step(index);
         run.steps.push(expected);
@@ -114,9 +130,35 @@ pub(crate) fn evaluate(sketch: &Sketch) -> Expectation {
     }
     run.find_late_writers();
     let failed = (0..sketch.steps.len()).filter(|index| run.steps[*index].fate == Fate::Failed);
-    let unhandled = failed.filter(|index| !sketch.handled(*index)).collect();
+    let counts = |index: &usize| run.resumed.as_ref().is_none_or(|resumed| !resumed.is_upstream(*index));
+    let unhandled = failed.filter(|index| !sketch.handled(*index)).filter(counts).collect();
     let state = run.final_state();
     Expectation { state, unhandled, steps: run.steps, before: run.before, open: run.open }
+}
+
+/// A run that is taken up again from a step.
+struct Resumption<'s> {
+    first: &'s Expectation,
+    start: usize,
+    /// Steps upstream of each, as bits.
+    upstream: Vec<u64>,
+}
+
+impl Resumption<'_> {
+    fn is_upstream(&self, index: usize) -> bool {
+        self.upstream[self.start] & (1 << index) != 0
+    }
+
+    /// What a step keeps: its own end, if the step everything starts from is not upstream of it. Upstream of
+    /// that one nothing runs at all.
+    fn kept(&self, index: usize) -> Option<Expected> {
+        if index == self.start || self.upstream[index] & (1 << self.start) != 0 {
+            return None;
+        }
+        let first = &self.first.steps[index];
+        let own = first.skipped != Some(SkipCause::Edges);
+        (own || self.is_upstream(index)).then(|| first.clone().untouched())
+    }
 }
 
 /// Why an expression has no value.
@@ -129,6 +171,7 @@ enum NoValue {
 
 struct Evaluation<'s> {
     sketch: &'s Sketch,
+    resumed: Option<Resumption<'s>>,
     steps: Vec<Expected>,
     before: Vec<u64>,
     open: Vec<OpenOrder>,
@@ -136,7 +179,15 @@ struct Evaluation<'s> {
 
 impl Evaluation<'_> {
     fn step(&mut self, index: usize) -> (Expected, u64) {
-        let (verdict, before) = self.edges(index);
+        let (mut verdict, mut before) = self.edges(index);
+        if let Some(resumed) = &self.resumed {
+            if let Some(kept) = resumed.kept(index) {
+                return (kept, resumed.first.before[index]);
+            }
+            if index == resumed.start {
+                (verdict, before) = (Verdict::Starts, resumed.upstream[index]);
+            }
+        }
         if verdict == Verdict::Doomed {
             return (Expected::skipped(SkipCause::Edges), before);
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use maestro_model::ids::{AgentSlug, Incarnation, WorkerName};
 use maestro_store::{Store, StoreError, StoreOptions};
 
-use crate::beats::with_sources;
+use crate::causes::with_sources;
 use crate::events::Life;
 use crate::identity::attach;
 use crate::settings::WorkerSettings;
@@ -33,12 +33,13 @@ pub async fn attach_again(
     name: WorkerName,
     types: Vec<AgentSlug>,
     life: Life,
+    cluster: String,
 ) -> Attachment {
     let mut wait = RETRY_WAIT.0;
     loop {
         match attach_once(&options, &settings, &name, &types).await {
             Ok((store, incarnation)) => {
-                tracing::warn!(worker = %name, "attached again as {incarnation}");
+                tell_attached(&name, &cluster, store.cluster_id(), &incarnation);
                 return Attachment { life, store, incarnation };
             }
             Err(error) => tracing::error!(worker = %name, "cannot attach again: {}", with_sources(&error)),
@@ -59,4 +60,17 @@ async fn attach_once(
     store.register_missing(&settings.local_agents).await?;
     let incarnation = attach(&store, settings, name, types).await?;
     Ok((store, incarnation))
+}
+
+/// A Redis that came back empty holds another cluster: that is said in so many words.
+fn tell_attached(name: &WorkerName, before: &str, now: &str, incarnation: &Incarnation) {
+    if before == now {
+        tracing::warn!(worker = %name, "attached again as {incarnation}");
+        return;
+    }
+    tracing::error!(
+        worker = %name,
+        "redis has lost its data, or another one is at its address: cluster {before} is gone with its runs, what \
+         ran here was ended and not reported, and this worker serves cluster {now} now"
+    );
 }

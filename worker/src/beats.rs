@@ -13,6 +13,7 @@ use maestro_store::{Refusal, Store, StoreError, StoreOptions};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use crate::causes::with_sources;
 use crate::events::{Life, WorkerEvent};
 use crate::held::{AttemptKey, HeldAttempts};
 
@@ -186,6 +187,12 @@ impl BeatLoop {
                 self.lease.answered = true;
                 self.tell(WorkerEvent::Fenced(self.lease.life));
             }
+            Ok(Err(StoreError::Refused(Refusal::Recover))) => {
+                // Nobody takes anything over until this worker has said what it holds.
+                self.lease.renew(sent);
+                self.lease.answered = true;
+                self.tell(WorkerEvent::RecoveryAsked(self.lease.life));
+            }
             Ok(Err(error)) => {
                 if is_down_for_all(&error) {
                     // Nobody can take a task over while Redis answers nobody.
@@ -207,6 +214,7 @@ impl BeatLoop {
         if gone {
             return;
         }
+        tracing::debug!("a beat was not answered: {why}");
         if self.complained.is_none_or(|last| last.elapsed() > COMPLAINT_EVERY) {
             self.complained = Some(Instant::now());
             tracing::warn!("the lease is not renewed: {why}");
@@ -255,18 +263,4 @@ fn is_down_for_all(error: &StoreError) -> bool {
     source.is_connection_refusal()
         || matches!(source.code(), Some("LOADING" | "READONLY" | "MASTERDOWN"))
         || has_no_address()
-}
-
-/// An error with what caused it, on one line.
-pub(crate) fn with_sources(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let words = inner.to_string();
-        if !text.contains(&words) {
-            text = format!("{text}: {words}");
-        }
-        cause = inner.source();
-    }
-    text
 }

@@ -39,10 +39,19 @@ impl BellTopic {
     }
 }
 
+/// Who is woken by the worker's own bell.
+#[derive(Debug, Clone, Default)]
+pub struct OwnBell {
+    /// The beats: something may have to end.
+    pub beat_now: Arc<Notify>,
+    /// The mailbox: somebody may ask something.
+    pub mail: Arc<Notify>,
+}
+
 /// Listens until the topic's sender is dropped.
 pub async fn listen(
     mut topic: watch::Receiver<BellTopic>,
-    beat_now: Arc<Notify>,
+    own: OwnBell,
     events: mpsc::UnboundedSender<WorkerEvent>,
 ) {
     let mut pause = RECONNECT_PAUSE.0;
@@ -56,7 +65,9 @@ pub async fn listen(
         let begun = Instant::now();
         if let Ok(bells) = store.bells(LONGEST_WAIT).await {
             let _ = events.send(WorkerEvent::BellRang);
-            match ring_on(bells, &mut topic, &beat_now, &events).await {
+            // What rang while nobody listened.
+            own.mail.notify_one();
+            match ring_on(bells, &mut topic, &own, &events).await {
                 Silence::WorkerGone => return,
                 Silence::Elsewhere => {
                     pause = RECONNECT_PAUSE.0;
@@ -85,7 +96,7 @@ enum Silence {
 async fn ring_on(
     mut bells: Bells,
     topic: &mut watch::Receiver<BellTopic>,
-    beat_now: &Notify,
+    own: &OwnBell,
     events: &mpsc::UnboundedSender<WorkerEvent>,
 ) -> Silence {
     loop {
@@ -101,8 +112,11 @@ async fn ring_on(
         };
         match ring {
             Err(_) => return Silence::ConnectionLost,
-            // One's own bell: a cancel, a freeze, or work for several types at once.
-            Ok(BellRing::Own) => beat_now.notify_one(),
+            // One's own bell: a cancel, a freeze, a question, or work for several types at once.
+            Ok(BellRing::Own) => {
+                own.beat_now.notify_one();
+                own.mail.notify_one();
+            }
             Ok(BellRing::Queue(queue)) => {
                 // All slots were taken meanwhile: somebody else is to hear it.
                 let is_useless = !topic.borrow().queues.contains(&queue);

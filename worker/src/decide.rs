@@ -19,6 +19,9 @@ use serde_json::Value;
 
 use crate::held::AttemptKey;
 
+/// Tasks that wait for the same usage limit come back spread over this time, ms.
+const RESET_SPREAD_MS: u64 = 30_000;
+
 /// What to do with a grant.
 #[derive(Debug)]
 pub enum Decision {
@@ -108,7 +111,10 @@ pub fn with_publish(report: AttemptReport, shared: &SharedSpec, scope: &Scope) -
     let scope = scope.clone().with(Root::Outputs, Value::Object(outputs.into_iter().collect()));
     let published = match render_value_map(&shared.publish, &scope) {
         Ok(published) => published,
-        Err(error) => return config_failure(&error),
+        Err(error) => {
+            let model_use = report.model_use;
+            return AttemptReport { model_use, ..config_failure(&error) };
+        }
     };
     for (key, value) in &published {
         let size = match value {
@@ -119,7 +125,8 @@ pub fn with_publish(report: AttemptReport, shared: &SharedSpec, scope: &Scope) -
             let message = format!(
                 "the value published as `{key}` has {size} bytes; the limit is {STATE_VALUE_BYTES_MAX}"
             );
-            return AttemptReport::failed(Reason::Config, None, message);
+            let model_use = report.model_use;
+            return AttemptReport { model_use, ..AttemptReport::failed(Reason::Config, None, message) };
         }
     }
     AttemptReport { publish: published, ..report }
@@ -171,16 +178,26 @@ pub fn step_report(
             let failures = tries.failures + 1;
             let retry =
                 shared.and_then(|shared| shared.retry.next_delay(reason, exit_code, failures, random));
+            let not_before = report.not_before_ms.map(|wait| after_reset(wait, random));
+            let retry = retry.map(|delay_ms| not_before.map_or(delay_ms, |wait_ms| delay_ms.max(wait_ms)));
             Ending::Failed { reason, exit_code, retry_in_ms: retry }
         }
     };
-    let output = match (&report.outputs, message) {
-        (Some(outputs), _) => to_json(outputs),
-        (None, Some(message)) => to_json(&StoredOutput { outputs: None, message: Some(message) }),
-        (None, None) => String::new(),
+    let message = message.filter(|_| report.outputs.is_none());
+    let output = match (report.outputs, message, report.model_use) {
+        (None, None, None) => String::new(),
+        (outputs, message, model_use) => {
+            let model_use = model_use.map(|used| *used);
+            to_json(&StoredOutput { outputs, message, model_use })
+        }
     };
     let publish = report.publish.into_iter().map(|(key, value)| published(key, value)).collect();
     StepReport { task: task.clone(), attempt: *attempt, ending, output, publish }
+}
+
+/// A little later than a limit is lifted, so that not all who wait for it come at once.
+fn after_reset(wait_ms: u64, random: f64) -> u64 {
+    wait_ms.saturating_add((RESET_SPREAD_MS as f64 * random.clamp(0.0, 1.0)) as u64)
 }
 
 fn to_json(value: &impl serde::Serialize) -> String {

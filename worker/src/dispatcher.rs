@@ -13,16 +13,16 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use maestro_model::agent_type::OnDisconnect;
 use maestro_model::attempt::{AttemptOutcome, AttemptReport};
-use maestro_model::ids::{AgentSlug, Attempt, WorkerName};
+use maestro_model::ids::{AgentSlug, WorkerName};
 use maestro_model::plan::{QueueName, SharedSpec};
 use maestro_model::task::Reason;
 use maestro_store::brought::{GroupOutputs, KnownRun, ReadyGrant, make_ready};
 use maestro_store::step::{CellMode, Grant, ReportAnswer, StepReply, StepRequest};
 
+use crate::assigned::AgentsHere;
 use crate::decide::{Decision, Rendered, Tries, decide, step_report};
-use crate::events::{Breakage, EndCause, FetchFailure, Life, WorkerAction, WorkerEvent};
+use crate::events::{Breakage, DrainNumber, EndCause, FetchFailure, Life, WorkerAction, WorkerEvent};
 use crate::held::{AttemptKey, HeldAttempts};
 use crate::intake::Intake;
 use crate::known_runs::KnownRuns;
@@ -75,6 +75,15 @@ enum Phase {
     Finished,
 }
 
+/// Who has asked a worker to end, so far.
+#[derive(Debug, Clone, Copy, Default)]
+struct DrainCourse {
+    /// The last drain; its deadline counts.
+    number: DrainNumber,
+    /// Whether somebody has asked who will not ask in so many words: a second time means at once.
+    terminated: bool,
+}
+
 /// Whom a lease in danger ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sparing {
@@ -96,8 +105,10 @@ pub struct Dispatcher {
     paused: bool,
     life: Life,
     attached: bool,
+    recovering: bool,
     listening: Vec<QueueName>,
     phase: Phase,
+    drain: DrainCourse,
     bound_runs: Option<usize>,
     known: KnownRuns,
     suspects: HashMap<AttemptKey, u64>,
@@ -117,8 +128,10 @@ impl Dispatcher {
             paused: false,
             life: Life::FIRST,
             attached: true,
+            recovering: false,
             listening: Vec::new(),
             phase: Phase::Serving,
+            drain: DrainCourse::default(),
             bound_runs: None,
             known: KnownRuns::default(),
             suspects: HashMap::new(),
@@ -167,12 +180,16 @@ impl Dispatcher {
             }
             WorkerEvent::Fenced(life) => self.on_fenced(life, &mut actions),
             WorkerEvent::LeaseInDanger(life) => self.on_lease_in_danger(life, &mut actions),
+            WorkerEvent::RecoveryAsked(life) => self.on_recovery_asked(life, &mut actions),
+            WorkerEvent::Recovered(life) => self.on_recovered(life),
             WorkerEvent::Attached(life) => self.on_attached(life),
             WorkerEvent::TypesServed(types) => self.on_types_served(types, &mut actions),
+            WorkerEvent::AgentsHere(agents) => self.on_agents_here(agents),
             WorkerEvent::ProbePassed(part) => self.on_probe_passed(&part, &mut actions),
             WorkerEvent::RunsBound(count) => self.on_runs_bound(count, &mut actions),
             WorkerEvent::Terminate => self.on_terminate(&mut actions),
-            WorkerEvent::DrainDeadline => self.begin_ending(&mut actions),
+            WorkerEvent::Drain(order) => self.on_drain(order, &mut actions),
+            WorkerEvent::DrainDeadline(number) => self.on_drain_deadline(number, &mut actions),
             WorkerEvent::LastDeadline => self.on_last_deadline(&mut actions),
         }
         self.launch_waiting(&mut actions);
@@ -190,7 +207,7 @@ impl Dispatcher {
                 tracing::warn!(task = %report.task, attempt = %report.attempt, "a late report was refused");
             }
         }
-        self.paused = reply.mode == CellMode::Paused;
+        self.on_mode(reply.mode);
         let full = reply.grants.len() == request.want && request.want > 0;
         // A bell that rang while the request was under way may speak of work that came after it.
         self.hungry = self.hungry || reply.more || full;
@@ -200,6 +217,17 @@ impl Dispatcher {
         for grant in reply.grants {
             self.on_grant(grant, &request, actions);
         }
+    }
+
+    /// While the cluster is paused nothing is claimed; the change is told once, not with every bell.
+    fn on_mode(&mut self, mode: CellMode) {
+        let paused = mode == CellMode::Paused;
+        match (self.paused, paused) {
+            (false, true) => tracing::info!("the cluster is paused: no new tasks are claimed"),
+            (true, false) => tracing::info!("the cluster goes on: tasks are claimed again"),
+            _ => {}
+        }
+        self.paused = paused;
     }
 
     fn on_step_paused(&mut self, lane: u8, id: u64, actions: &mut Vec<WorkerAction>) {
@@ -298,7 +326,7 @@ impl Dispatcher {
         self.forget(key);
         let outcome = match cause {
             EndCause::Discard => return,
-            EndCause::Cancel => AttemptOutcome::Cancelled,
+            EndCause::Cancel | EndCause::Kill => AttemptOutcome::Cancelled,
             EndCause::Return => AttemptOutcome::Returned,
         };
         self.report(key, tries, None, AttemptReport::plain(outcome));
@@ -358,6 +386,12 @@ impl Dispatcher {
         }
     }
 
+    fn on_agents_here(&mut self, agents: AgentsHere) {
+        if self.intake.set_agents(agents) {
+            self.hungry = true;
+        }
+    }
+
     fn end_attempt(&mut self, key: &AttemptKey, cause: EndCause, actions: &mut Vec<WorkerAction>) {
         let Some(holding) = self.held.get_mut(key) else { return };
         // A weaker cause never replaces a stronger one.
@@ -389,28 +423,6 @@ impl Dispatcher {
             self.held.iter().filter(|(_, holding)| !is_spared(holding)).map(|(key, _)| key.clone()).collect();
         for key in chosen {
             self.end_attempt(&key, cause, actions);
-        }
-    }
-
-    /// Launches what is ready, unless an earlier attempt of the same task is still being ended here: two
-    /// attempts of one task never run at one time on one worker.
-    fn launch_waiting(&mut self, actions: &mut Vec<WorkerAction>) {
-        if self.waiting.is_empty() {
-            return;
-        }
-        for key in std::mem::take(&mut self.waiting) {
-            let earlier = (key.0.clone(), Attempt(0))..key.clone();
-            if self.held.range(earlier).next().is_some() {
-                self.waiting.push(key);
-                continue;
-            }
-            let Some(holding) = self.held.get_mut(&key) else { continue };
-            let Stage::Waiting(rendered) = &holding.stage else { continue };
-            let keeps_on = rendered.ready.agent.on_disconnect == OnDisconnect::Keep;
-            let launched = Stage::Launched { shared: rendered.ready.shared.clone(), keeps_on };
-            if let Stage::Waiting(rendered) = std::mem::replace(&mut holding.stage, launched) {
-                actions.push(WorkerAction::Launch(rendered));
-            }
         }
     }
 
@@ -468,6 +480,8 @@ impl Dispatcher {
 }
 
 mod ending;
+mod launching;
 mod lease;
+mod outcomes;
 #[cfg(test)]
 mod tests;

@@ -6,12 +6,13 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use maestro_model::attempt::AttemptReport;
-use maestro_model::ids::AgentSlug;
+use maestro_model::ids::{AgentId, AgentSlug};
 use maestro_model::plan::QueueName;
 use maestro_store::brought::{GroupOutputs, KnownRun};
 use maestro_store::step::{Grant, StepReply, StepRequest};
 use maestro_store::worker::BeatReply;
 
+use crate::assigned::AgentsHere;
 use crate::attempt::BrokenPart;
 use crate::decide::Rendered;
 use crate::held::AttemptKey;
@@ -52,21 +53,42 @@ pub enum WorkerEvent {
     Fenced(Life),
     /// The lease could not be renewed in time: agents must end before others can start their tasks.
     LeaseInDanger(Life),
+    /// Redis has changed, and wants to hear what this worker holds and has reported.
+    RecoveryAsked(Life),
+    /// It has heard all.
+    Recovered(Life),
     /// A new incarnation has attached.
     Attached(Life),
     /// Types that this host can serve, now.
     TypesServed(Vec<AgentSlug>),
+    /// Agents that have their folder on this worker, now.
+    AgentsHere(AgentsHere),
     /// A part of the host that was broken works again.
     ProbePassed(Breakage),
     /// So many runs with a folder of their own have it here, and have not ended.
     RunsBound(usize),
     /// Somebody wants the worker to end.
     Terminate,
-    /// The time for running tasks to end by themselves is over.
-    DrainDeadline,
+    /// Somebody wants it to end by and by.
+    Drain(DrainOrder),
+    /// The time for running tasks to end by themselves is over: of this drain, unless there is a later one.
+    DrainDeadline(DrainNumber),
     /// The time to report what was ended is over, too.
     LastDeadline,
 }
+
+/// How a worker is to come to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DrainOrder {
+    /// How long running tasks may go on; none = the worker's own deadline.
+    pub deadline: Option<Duration>,
+    /// Whether they are ended at once.
+    pub force: bool,
+}
+
+/// Which drain it is, of those that were asked for: a later one has a deadline of its own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DrainNumber(pub u32);
 
 /// Why what a grant needs cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,6 +110,8 @@ pub enum WorkerAction {
     Launch(Box<Rendered>),
     /// End an attempt that was launched.
     EndAttempt(AttemptKey, EndCause),
+    /// Compare what is held and was reported with what Redis remembers.
+    Recover,
     /// Attach as a new incarnation.
     Reattach,
     /// Tell the cluster that these are the types served.
@@ -98,8 +122,8 @@ pub enum WorkerAction {
     Probe(Breakage),
     /// Ask, after a wait, how many runs are bound to this worker.
     AskBoundRuns(Duration),
-    /// Start the time that running tasks have to end by themselves.
-    StartDrainTimer,
+    /// Start the time that running tasks have to end by themselves; none = the worker's own.
+    StartDrainTimer(DrainNumber, Option<Duration>),
     /// Start the time that ended attempts have to be reported.
     StartLastTimer,
     /// All is done.
@@ -111,8 +135,10 @@ pub enum WorkerAction {
 pub enum EndCause {
     /// It is to be given back.
     Return,
-    /// The task is being cancelled.
+    /// The task is being cancelled, or its agent starts again.
     Cancel,
+    /// The same, without grace.
+    Kill,
     /// Another attempt speaks for the task: nothing is reported.
     Discard,
 }
@@ -126,15 +152,20 @@ pub enum Breakage {
     Launcher,
     /// What one agent type needs: its binary, its template, its secrets.
     Type(AgentSlug),
+    /// The folder of one assigned agent.
+    Agent(AgentId),
 }
 
 impl Breakage {
-    /// What an attempt of a type found broken.
-    pub fn of(part: BrokenPart, slug: &AgentSlug) -> Breakage {
-        match part {
-            BrokenPart::Workspaces => Breakage::Workspaces,
-            BrokenPart::Launcher => Breakage::Launcher,
-            BrokenPart::Binary | BrokenPart::Template | BrokenPart::Secrets => Breakage::Type(slug.clone()),
+    /// What an attempt of a type, or of one assigned agent of it, found broken.
+    pub fn of(part: BrokenPart, slug: &AgentSlug, assigned: Option<&AgentId>) -> Breakage {
+        match (part, assigned) {
+            (BrokenPart::Assigned, Some(id)) => Breakage::Agent(id.clone()),
+            (BrokenPart::Workspaces | BrokenPart::Assigned, _) => Breakage::Workspaces,
+            (BrokenPart::Launcher, _) => Breakage::Launcher,
+            (BrokenPart::Binary | BrokenPart::Template | BrokenPart::Secrets, _) => {
+                Breakage::Type(slug.clone())
+            }
         }
     }
 }
@@ -145,6 +176,7 @@ impl std::fmt::Display for Breakage {
             Breakage::Workspaces => formatter.write_str("workspaces"),
             Breakage::Launcher => formatter.write_str("launcher"),
             Breakage::Type(slug) => write!(formatter, "agent type `{slug}`"),
+            Breakage::Agent(id) => write!(formatter, "agent `{id}`"),
         }
     }
 }

@@ -94,6 +94,19 @@ fn try_name(root: &Path, name: &str) -> Result<Option<HeldName>, IdentityError> 
     }
 }
 
+/// What this worker says of itself.
+pub fn about_worker(settings: &WorkerSettings) -> AboutProcess {
+    AboutProcess {
+        role: ProcessRole::Worker,
+        host: host_name(),
+        pid: std::process::id(),
+        slots: settings.concurrency as u32,
+        version: settings.version.clone(),
+        labels: settings.labels.clone(),
+        confinement: Vec::new(),
+    }
+}
+
 /// Attaches as a new incarnation. A predecessor of this name on this host is dead, since the lock is
 /// ours: it is taken over at once.
 ///
@@ -106,15 +119,7 @@ pub async fn attach(
     types: &[AgentSlug],
 ) -> Result<Incarnation, StoreError> {
     let types: Vec<String> = types.iter().map(AgentSlug::to_string).collect();
-    let about = AboutProcess {
-        role: ProcessRole::Worker,
-        host: host_name(),
-        pid: std::process::id(),
-        slots: settings.concurrency as u32,
-        version: settings.version.clone(),
-        labels: settings.labels.clone(),
-        confinement: Vec::new(),
-    };
+    let about = about_worker(settings);
     let incarnation = Incarnation::random();
     let attached = store.attach(&incarnation, name.as_str(), &types, settings.lease, false, &about).await;
     match attached {

@@ -1,4 +1,5 @@
-//! What a worker may claim: the queues of the types it serves, less those that its host fails.
+//! What a worker may claim: the queues of the types it serves and of the agents assigned to it, less those
+//! that its host fails.
 //!
 //! Whether it has room for a task, and whether it takes any at all, is the dispatcher's business.
 
@@ -8,6 +9,7 @@ use maestro_model::agent_type::NOOP;
 use maestro_model::ids::{AgentSlug, WorkerName};
 use maestro_model::plan::QueueName;
 
+use crate::assigned::{AgentHere, AgentsHere};
 use crate::events::Breakage;
 
 /// The types served and what is broken.
@@ -15,13 +17,15 @@ use crate::events::Breakage;
 pub struct Intake {
     own: QueueName,
     types: Vec<AgentSlug>,
+    agents: AgentsHere,
     broken: BTreeMap<Breakage, String>,
 }
 
 impl Intake {
     /// All works.
     pub fn new(name: &WorkerName, types: Vec<AgentSlug>) -> Intake {
-        Intake { own: QueueName::worker(name.as_str()), types, broken: BTreeMap::new() }
+        let own = QueueName::worker(name.as_str());
+        Intake { own, types, agents: AgentsHere::default(), broken: BTreeMap::new() }
     }
 
     /// The queue of tasks that must run here: steps that share a folder which is here.
@@ -35,7 +39,9 @@ impl Intake {
     /// close it: its tasks fail one by one, with their reason, and the others go on.
     pub fn queues(&self) -> Vec<QueueName> {
         let own = (!self.is_host_broken()).then(|| self.own.clone());
-        own.into_iter().chain(self.working_types().map(QueueName::agent)).collect()
+        let types = self.working_types().map(QueueName::agent);
+        let agents = self.agents.ready.iter().filter(|agent| self.can_launch(agent));
+        own.into_iter().chain(types).chain(agents.map(|agent| QueueName::assigned(&agent.id))).collect()
     }
 
     /// Types whose tasks would be claimed now.
@@ -44,12 +50,17 @@ impl Intake {
     }
 
     fn working_types(&self) -> impl Iterator<Item = &AgentSlug> {
-        let host_is_broken = self.is_host_broken();
-        self.types.iter().filter(move |slug| {
-            // What launches nothing needs neither a workspace nor the launcher.
-            let is_reached = !host_is_broken || slug.as_str() == NOOP;
-            is_reached && !self.broken.contains_key(&Breakage::Type((*slug).clone()))
-        })
+        self.types.iter().filter(|slug| self.is_working(slug))
+    }
+
+    fn is_working(&self, slug: &AgentSlug) -> bool {
+        // What launches nothing needs neither a workspace nor the launcher.
+        let is_reached = slug.as_str() == NOOP || !self.is_host_broken();
+        is_reached && !self.broken.contains_key(&Breakage::Type(slug.clone()))
+    }
+
+    fn can_launch(&self, agent: &AgentHere) -> bool {
+        self.is_working(&agent.agent_type) && !self.broken.contains_key(&Breakage::Agent(agent.id.clone()))
     }
 
     fn is_host_broken(&self) -> bool {
@@ -61,6 +72,20 @@ impl Intake {
         let changed = self.types != types;
         self.types = types;
         changed
+    }
+
+    /// Has other agents from now on; true if that changes anything.
+    pub fn set_agents(&mut self, agents: AgentsHere) -> bool {
+        if self.agents == agents {
+            return false;
+        }
+        let is_elsewhere = |agent: &&AgentHere| !agents.ready.contains(agent);
+        for agent in self.agents.ready.iter().filter(is_elsewhere) {
+            // What was wrong with its folder was wrong with another one.
+            self.broken.remove(&Breakage::Agent(agent.id.clone()));
+        }
+        self.agents = agents;
+        true
     }
 
     /// Notes that a part is broken; true if it was not known to be.
@@ -75,8 +100,9 @@ impl Intake {
 
     /// One line for people, if anything is broken.
     pub fn trouble(&self) -> Option<String> {
-        let lines: Vec<String> =
-            self.broken.iter().map(|(part, message)| format!("{part}: {message}")).collect();
+        let broken = self.broken.iter().map(|(part, message)| format!("{part}: {message}"));
+        let hindered = self.agents.hindered.iter().map(|(id, reason)| format!("agent `{id}`: {reason}"));
+        let lines: Vec<String> = broken.chain(hindered).collect();
         (!lines.is_empty()).then(|| lines.join("; "))
     }
 }
@@ -117,6 +143,23 @@ mod tests {
         assert!(!intake.mend(&Breakage::Workspaces));
         assert!(intake.mend(&Breakage::Type(slug("shell"))));
         assert_eq!(names(&intake), ["w:alpha", "a:shell", "a:noop"]);
+    }
+
+    #[test]
+    fn agents_are_claimed_after_types_and_only_if_their_type_works() {
+        let mut intake = intake();
+        let agent = |id: &str, of: &str| AgentHere {
+            id: id.parse().expect("a lawful id"),
+            agent_type: slug(of),
+            path: "/srv/app".to_owned(),
+        };
+        let ready = vec![agent("jones", "kilo"), agent("smith", "shell")];
+        assert!(intake.set_agents(AgentsHere { ready, hindered: Vec::new() }));
+        assert_eq!(names(&intake), ["w:alpha", "a:shell", "a:noop", "i:jones", "i:smith"]);
+        intake.break_down(Breakage::Type(slug("shell")), "binary not found: `sh`".to_owned());
+        assert_eq!(names(&intake), ["w:alpha", "a:noop", "i:jones"]);
+        intake.break_down(Breakage::Launcher, "gone".to_owned());
+        assert_eq!(names(&intake), ["a:noop"]);
     }
 
     #[test]

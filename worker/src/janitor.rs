@@ -78,14 +78,16 @@ enum RunEnd {
 
 /// What an attempt or a run has left: up to two folders.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Leftover {
+pub(crate) struct Leftover {
     /// When it was last written to.
-    at: SystemTime,
-    run: RunId,
-    attempt: Option<(TaskId, Attempt)>,
+    pub(crate) at: SystemTime,
+    /// Whose it is, or whose task's.
+    pub(crate) run: RunId,
+    /// Which attempt; none for the folder of a run.
+    pub(crate) attempt: Option<(TaskId, Attempt)>,
     /// The agent's folder, and Maestro's own beside it.
-    folder: PathBuf,
-    own: Option<PathBuf>,
+    pub(crate) folder: PathBuf,
+    pub(crate) own: Option<PathBuf>,
     /// Where the end of it is marked.
     mark: PathBuf,
 }
@@ -157,7 +159,7 @@ impl Janitor {
     /// Of a run that is not known here: whether it was this cluster's, and has been collected.
     fn is_ours(&self, leftover: &Leftover, cluster: &str) -> bool {
         match read_own_head(&leftover.mark, MARK_BYTES_MAX) {
-            Some(mark) => mark == cluster.as_bytes(),
+            Some(_) => is_marked_by(leftover, cluster),
             None => {
                 let stays = self.settings.retention.saturating_add(UNKNOWN_STAYS);
                 leftover.at.elapsed().is_ok_and(|age| age > stays)
@@ -239,6 +241,11 @@ fn spare<K: std::hash::Hash + Eq>(spared: &mut HashMap<K, Instant>, what: K) {
     }
 }
 
+/// Whether a leftover is marked as that of a cluster.
+pub(crate) fn is_marked_by(leftover: &Leftover, cluster: &str) -> bool {
+    read_own_head(&leftover.mark, MARK_BYTES_MAX).is_some_and(|mark| mark == cluster.as_bytes())
+}
+
 /// Writes the end of an attempt down: the age of its workspace is counted from here, and whose it was is
 /// known when its run has been collected.
 pub fn mark_ended(paths: &WorkspacePaths, cluster: &str) {
@@ -260,7 +267,7 @@ fn run_mark(folder: &Path) -> PathBuf {
 const MARK: &str = "ended";
 
 /// Names each leftover of an attempt or a run below the root once.
-fn for_each_leftover(root: &Path, each: &mut impl FnMut(Leftover)) {
+pub(crate) fn for_each_leftover(root: &Path, each: &mut impl FnMut(Leftover)) {
     for_each_entry(&root.join(".runs"), &mut |path, name| {
         // A template that was being copied for the run lies beside it.
         let run = name.split_once(".new-").map_or(name, |(run, _)| run);
@@ -295,7 +302,7 @@ fn for_each_leftover(root: &Path, each: &mut impl FnMut(Leftover)) {
 const OWN: &str = ".maestro";
 
 /// `<run>.<index>`, and from the second attempt on `<run>.<index>.<attempt>`.
-fn read_stem(stem: &str) -> Option<(TaskId, Attempt)> {
+pub(crate) fn read_stem(stem: &str) -> Option<(TaskId, Attempt)> {
     if let Ok(task) = stem.parse() {
         return Some((task, Attempt(1)));
     }

@@ -6,15 +6,17 @@ use std::time::Duration;
 use indexmap::IndexMap;
 use maestro_model::agent_type::PromptVia;
 use maestro_model::attempt::AttemptReport;
-use maestro_model::ids::{StepId, WorkerName};
+use maestro_model::ids::{StepId, TaskId, WorkerName};
 use maestro_model::plan::WorkspaceChoice;
 use maestro_model::task::Reason;
 use maestro_model::template::{RenderError, Root, Scope, Template, render_text_map};
+use maestro_store::step::Grant;
 
 use crate::attempt::AttemptOrder;
 use crate::decide::{Rendered, config_failure};
 use crate::settings::WorkerSettings;
-use crate::workspace::{WorkspacePaths, WorkspacePlace, WorkspaceRoot};
+use crate::step_copy::SourceTask;
+use crate::workspace::{AssignedFolder, WorkspacePaths, WorkspacePlace, WorkspaceRoot};
 
 /// Where kilo is looked for at last.
 const KILO_DEFAULT: &str = "/usr/local/bin/kilo";
@@ -42,13 +44,11 @@ pub fn launch_order(
     let place = match &shared.workspace {
         WorkspaceChoice::Task => WorkspacePlace::Task,
         WorkspaceChoice::Run => WorkspacePlace::Run,
-        WorkspaceChoice::Step(step) => {
-            let message =
-                format!("`workspace: {step}` (a copy of a step's folder) is not supported by this version");
-            return Err(Box::new(AttemptReport::failed(Reason::Config, None, message)));
-        }
+        WorkspaceChoice::Assigned => WorkspacePlace::Assigned(assigned_folder(grant)?),
+        // A folder of its own, which begins as a copy.
+        WorkspaceChoice::Step(_) => WorkspacePlace::Task,
     };
-    let paths = root.paths(&agent.slug, &grant.task, grant.attempt, place);
+    let paths = root.paths(&agent.slug, &grant.task, grant.attempt, place.clone());
     let mut scope = rendered.scope.clone();
     scope.set(Root::Workspace, paths.folder.to_string_lossy().into_owned());
     scope.set(Root::Prompt, prompt_word(rendered, &paths));
@@ -65,11 +65,33 @@ pub fn launch_order(
         prompt: rendered.prompt.clone(),
         place,
         template: template(rendered, settings, &scope)?,
+        copy_of: source_task(rendered)?,
         timeout: Duration::from_millis(shared.timeout_ms),
         stall_timeout: shared.stall_timeout_ms.or(agent.stall_timeout_ms).map(Duration::from_millis),
         grace: settings.grace,
     };
     Ok(LaunchOrder { order, scope })
+}
+
+/// The task whose folder is to be copied.
+fn source_task(rendered: &Rendered) -> Result<Option<SourceTask>, Box<AttemptReport>> {
+    let (shared, grant) = (&rendered.ready.shared, &rendered.ready.grant);
+    let WorkspaceChoice::Step(step) = &shared.workspace else { return Ok(None) };
+    let Some(index) = shared.references.steps.get(step) else {
+        let message = format!("the run does not say which task step `{step}` is");
+        return Err(Box::new(AttemptReport::failed(Reason::Config, None, message)));
+    };
+    let task = TaskId { run: grant.task.run.clone(), index: *index };
+    Ok(Some(SourceTask { step: step.clone(), task }))
+}
+
+/// Where the agent is that the task is for; the claim has brought it along.
+fn assigned_folder(grant: &Grant) -> Result<AssignedFolder, Box<AttemptReport>> {
+    let Some(agent) = &grant.agent else {
+        let message = "the agent it is for is not assigned any more".to_owned();
+        return Err(Box::new(AttemptReport::failed(Reason::Infra, None, message)));
+    };
+    Ok(AssignedFolder { agent: agent.id.clone(), folder: PathBuf::from(&agent.path) })
 }
 
 fn unlawful_step(step: &str) -> Box<AttemptReport> {

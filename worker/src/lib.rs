@@ -4,28 +4,43 @@
 //! coordinator. `dispatcher` decides, `service` does; `attempt` runs one attempt of a process agent and
 //! `launch` is the child process that starts them all.
 
+pub mod answer;
+pub mod assigned;
 pub mod attaching;
 pub mod attempt;
 pub mod beats;
 pub mod bells;
+mod causes;
 pub mod decide;
 pub mod dispatcher;
 pub mod events;
 pub mod git_tree;
 pub mod held;
+mod host_checks;
 pub mod identity;
 pub mod intake;
 pub mod janitor;
+pub mod journal;
+pub mod kilo_modes;
 pub mod known_runs;
 pub mod launch;
 pub mod launch_order;
 pub mod log_capture;
 pub mod log_shipper;
+pub mod mailbox;
+pub mod recovery;
 pub mod requests;
 pub mod running;
+pub mod sampler;
 pub mod service;
 pub mod serving;
 pub mod settings;
+pub mod side_door;
+pub mod step_copy;
+mod trace_notes;
+pub mod tree;
+pub mod under_way;
+pub mod usage;
 pub mod workspace;
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::log_capture::{LOG_CHUNKS_MAX, LogChunk, LogReceiver, OutputStream};
 
 /// Bytes of one attempt's log kept in Redis while it runs.
 const LIVE_BYTES_MAX: usize = 1024 * 1024;
-/// Bytes kept once it has ended: of a failed attempt, and of any other.
+/// Bytes kept once it has ended: of one that failed or is traced, and of any other.
 const KEPT_BYTES: (usize, usize) = (64 * 1024, 8 * 1024);
 /// Pieces of one attempt's log kept in Redis while it runs; each costs more than its bytes.
 const LIVE_PIECES_MAX: usize = 4096;
@@ -32,8 +32,8 @@ pub struct LogEnd {
     pub task: TaskId,
     /// Its attempt.
     pub attempt: Attempt,
-    /// Whether it failed: more is kept then.
-    pub failed: bool,
+    /// Whether more of it is kept: it failed, or its run is traced.
+    pub keeps_more: bool,
 }
 
 /// The way to say that an attempt is over.
@@ -136,7 +136,7 @@ impl Shipper {
         self.ship_batch(&mut batch).await;
         let Some(mut log) = self.logs.remove(&(end.task.clone(), end.attempt)) else { return };
         let store = self.store.borrow().clone();
-        let limit = if end.failed { KEPT_BYTES.0 } else { KEPT_BYTES.1 };
+        let limit = if end.keeps_more { KEPT_BYTES.0 } else { KEPT_BYTES.1 };
         if let Some(first) = log.cut(limit)
             && let Err(error) = store.trim_log(&end.task, end.attempt, &first).await
         {

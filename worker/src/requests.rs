@@ -9,11 +9,15 @@ use maestro_model::plan::QueueName;
 use maestro_store::step::{STEP_BATCH_MAX, StepReport, StepRequest};
 
 use crate::held::AttemptKey;
+use crate::journal::encode;
 
 /// Requests under way at one time: while Redis works on one, the next is filled.
 pub const LANES: usize = 2;
 /// Bytes of outputs and published values in one request; a single larger report goes alone.
 const REPORT_BYTES_MAX: usize = 1024 * 1024;
+
+/// Memory kept between two writes to the journal.
+const OUTCOME_BYTES_KEPT: usize = 64 * 1024;
 
 /// What is to be told, and what is being told.
 #[derive(Debug, Default)]
@@ -21,12 +25,34 @@ pub struct Requests {
     waiting: VecDeque<StepReport>,
     lanes: [Option<StepRequest>; LANES],
     sent: u64,
+    /// Outcomes in the journal's form that it has not written yet.
+    outcomes: Vec<u8>,
 }
 
 impl Requests {
     /// Adds a report.
     pub fn report(&mut self, report: StepReport) {
+        encode(&report, &mut self.outcomes);
         self.waiting.push_back(report);
+    }
+
+    /// What the journal has to write before anything is sent.
+    pub fn outcomes(&self) -> &[u8] {
+        &self.outcomes
+    }
+
+    /// It is written.
+    pub fn outcomes_written(&mut self) {
+        self.outcomes.clear();
+        self.outcomes.shrink_to(OUTCOME_BYTES_KEPT);
+    }
+
+    /// Outcomes that Redis has not acknowledged, in the journal's form.
+    pub fn unreported_outcomes(&self) -> Vec<u8> {
+        let under_way = self.lanes.iter().flatten().flat_map(|request| &request.reports);
+        let mut bytes = Vec::new();
+        under_way.chain(&self.waiting).for_each(|report| encode(report, &mut bytes));
+        bytes
     }
 
     /// A lane without a request.

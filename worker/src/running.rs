@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use maestro_model::attempt::{AttemptOutcome, AttemptReport};
-use maestro_model::ids::WorkerName;
+use maestro_model::ids::{AgentId, AgentSlug, Incarnation, WorkerName};
 use maestro_model::task::Reason;
 use maestro_store::Store;
 use tokio::sync::{mpsc, watch};
@@ -20,16 +20,40 @@ use crate::launch_order::launch_order;
 use crate::log_capture::LogSender;
 use crate::log_shipper::{LogEnd, LogEnds};
 use crate::settings::WorkerSettings;
+use crate::side_door::{SideDoors, SideDoorsSettings};
+use crate::step_copy::Bringer;
+use crate::trace_notes::{TraceNotes, write_note};
+use crate::workspace::WorkspacePaths;
+
+/// An attempt that is being launched, runs, or is being ended.
+#[derive(Clone)]
+pub struct LiveAttempt {
+    /// The hold on it.
+    pub handle: AttemptHandle,
+    /// Its agent's type.
+    pub agent: AgentSlug,
+    /// The agent, if one is assigned.
+    pub assigned: Option<AgentId>,
+    /// Where it works.
+    pub paths: WorkspacePaths,
+}
+
+/// All of them; the mailbox and whoever samples look at them from aside.
+pub type LiveAttempts = Arc<Mutex<HashMap<AttemptKey, LiveAttempt>>>;
 
 /// Starts attempts and has a hold on each that runs.
 pub struct RunningAttempts {
     settings: Arc<WorkerSettings>,
     worker: WorkerName,
     runner: AttemptRunner,
-    handles: Arc<Mutex<HashMap<AttemptKey, AttemptHandle>>>,
+    live: LiveAttempts,
     logs: LogSender,
     log_ends: LogEnds,
     store: watch::Receiver<Store>,
+    /// In whose name agents speak through their side doors.
+    incarnation: Incarnation,
+    doors: SideDoors,
+    bringer: Bringer,
     events: mpsc::UnboundedSender<WorkerEvent>,
 }
 
@@ -41,9 +65,40 @@ impl RunningAttempts {
         runner: AttemptRunner,
         (logs, log_ends): (LogSender, LogEnds),
         store: watch::Receiver<Store>,
+        incarnation: Incarnation,
         events: mpsc::UnboundedSender<WorkerEvent>,
     ) -> RunningAttempts {
-        RunningAttempts { settings, worker, runner, handles: Arc::default(), logs, log_ends, store, events }
+        let doors = SideDoorsSettings {
+            short_folders: settings.short_folders.clone(),
+            owner: format!("{}\0{worker}", runner.root().path().display()),
+            state_ttl: settings.state_ttl,
+        };
+        let doors = SideDoors::new(doors, store.clone());
+        // A worker that restarts is back within its lease, or it is gone.
+        let bringer = Bringer::new(store.clone(), runner.root().clone(), settings.lease);
+        RunningAttempts {
+            settings,
+            worker,
+            runner,
+            live: LiveAttempts::default(),
+            logs,
+            log_ends,
+            store,
+            incarnation,
+            doors,
+            bringer,
+            events,
+        }
+    }
+
+    /// Attempts that are launched from now on are another incarnation's.
+    pub fn speak_as(&mut self, incarnation: Incarnation) {
+        self.incarnation = incarnation;
+    }
+
+    /// What runs, for whoever looks from aside.
+    pub fn live(&self) -> LiveAttempts {
+        self.live.clone()
     }
 
     /// Launches an agent. Its handle is there before this returns, so that whatever comes after finds it.
@@ -51,6 +106,8 @@ impl RunningAttempts {
         let ready = &rendered.ready;
         let key = (ready.grant.task.clone(), ready.grant.attempt);
         let (slug, shared) = (ready.agent.slug.clone(), ready.shared.clone());
+        let notes = TraceNotes::begin(&rendered, &self.worker);
+        let traced = notes.is_some();
         let order = match launch_order(&rendered, &self.settings, self.runner.root(), &self.worker) {
             Ok(order) => order,
             Err(report) => {
@@ -58,31 +115,49 @@ impl RunningAttempts {
                 return;
             }
         };
-        let paths = self.runner.root().paths(&slug, &key.0, key.1, order.order.place);
-        let attempt = self.runner.attempt(order.order, Some(self.logs.clone()));
-        self.handles.lock().expect("no holder panics").insert(key.clone(), attempt.handle());
-        let (handles, log_ends, events) = (self.handles.clone(), self.log_ends.clone(), self.events.clone());
+        let paths = self.runner.root().paths(&slug, &key.0, key.1, order.order.place.clone());
+        let pass = self.doors.pass(key.0.clone(), key.1, self.incarnation.clone());
+        let pass = match &notes {
+            Some(notes) => pass.telling(notes.listener()),
+            None => pass,
+        };
+        let attempt = self.runner.attempt(order.order, Some(self.logs.clone())).with_door(pass);
+        let attempt = attempt.with_bringer(self.bringer.clone());
+        let live = LiveAttempt {
+            handle: attempt.handle(),
+            agent: slug.clone(),
+            assigned: shared.assigned.clone(),
+            paths: paths.clone(),
+        };
+        self.live.lock().expect("no holder panics").insert(key.clone(), live);
+        let (live, log_ends, events) = (self.live.clone(), self.log_ends.clone(), self.events.clone());
         let store = self.store.clone();
         tokio::spawn(async move {
             let (report, broken) = run_guarded(attempt).await;
             let report = with_publish(report, &shared, &order.scope);
-            handles.lock().expect("no holder panics").remove(&key);
+            let ended = live.lock().expect("no holder panics").remove(&key);
+            if let Some((notes, ended)) = notes.zip(ended) {
+                let note = notes.end(&report, &ended.handle.milestones());
+                let store = store.borrow().clone();
+                write_note(&store, &note).await;
+            }
             mark_ended(&paths, store.borrow().cluster_id());
-            let failed = matches!(report.outcome, AttemptOutcome::Failed { .. });
+            let keeps_more = traced || matches!(report.outcome, AttemptOutcome::Failed { .. });
             // With the queue full the log only stays longer than it must.
-            let _ = log_ends.try_send(LogEnd { task: key.0.clone(), attempt: key.1, failed });
-            let broken = broken.map(|part| Breakage::of(part, &slug));
+            let _ = log_ends.try_send(LogEnd { task: key.0.clone(), attempt: key.1, keeps_more });
+            let broken = broken.map(|part| Breakage::of(part, &slug, shared.assigned.as_ref()));
             let _ = events.send(WorkerEvent::AttemptEnded(key, report, broken));
         });
     }
 
     /// Ends an attempt. One without a handle has ended, and its end is on its way.
     pub fn end(&self, key: &AttemptKey, cause: EndCause) {
-        let handles = self.handles.lock().expect("no holder panics");
-        let Some(handle) = handles.get(key) else { return };
+        let live = self.live.lock().expect("no holder panics");
+        let Some(LiveAttempt { handle, .. }) = live.get(key) else { return };
         match cause {
             EndCause::Cancel => handle.stop(StopKind::Cancel),
             EndCause::Return => handle.stop(StopKind::Return),
+            EndCause::Kill => handle.stop_now(StopKind::Cancel),
             EndCause::Discard => handle.stop_now(StopKind::Return),
         }
     }

@@ -33,6 +33,7 @@ pub(crate) fn shared_spec(slug: &str) -> SharedSpec {
     SharedSpec {
         queue: maestro_model::plan::QueueName::agent(&agent),
         agent,
+        assigned: None,
         priority: 3,
         role: None,
         prompt: None,
@@ -56,6 +57,8 @@ pub(crate) fn known_run(shared: SharedSpec) -> KnownRun {
         version: None,
         vars: IndexMap::new(),
         params: IndexMap::new(),
+        folder: None,
+        trace: false,
     };
     let agent = agent_type(shared.agent.as_str());
     KnownRun {
@@ -83,5 +86,6 @@ pub(crate) fn grant(key: &AttemptKey, prompt: &str) -> Grant {
         group: None,
         own,
         values: Vec::new(),
+        agent: None,
     }
 }

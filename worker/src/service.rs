@@ -11,23 +11,29 @@ use maestro_model::plan::QueueName;
 use maestro_store::step::{Grant, StepRequest};
 use maestro_store::worker::ProcessStatus;
 use maestro_store::{Refusal, Store, StoreError, StoreOptions};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::attaching::{Attachment, attach_again};
+use crate::attaching::Attachment;
 use crate::attempt::{AttemptRunner, HostEnvironment};
-use crate::beats::{BeatSettings, BeatTopic, BeatWires, SharedStatus, start_beats, with_sources};
-use crate::bells::{BellTopic, listen};
+use crate::beats::{BeatSettings, BeatTopic, BeatWires, SharedStatus, start_beats};
+use crate::bells::{BellTopic, OwnBell, listen};
+use crate::causes::with_sources;
 use crate::dispatcher::{Dispatcher, DispatcherSettings};
 use crate::events::{FetchFailure, Life, WorkerAction, WorkerEvent};
 use crate::identity::{HeldName, IdentityError, attach, hold_name};
 use crate::janitor::{Janitor, JanitorSettings};
+use crate::journal::{Journal, JournalOwner, JournalPlace, sync_every_second};
 use crate::launch::{Launcher, LauncherCommand};
 use crate::log_capture::log_channel;
 use crate::log_shipper::{LAST_PIECES_WAIT, log_ends, ship};
+use crate::mailbox::{MailDesk, MailRoom};
+use crate::recovery::speak_for_predecessors;
 use crate::running::RunningAttempts;
+use crate::sampler::Sampler;
 use crate::serving::{Served, known_types, probe, watch_served};
 use crate::settings::{GrantStamp, LeaseTooShort, WorkerSettings};
+use crate::under_way::StepsUnderWay;
 use crate::workspace::{WorkspaceError, WorkspaceRoot};
 
 pub use crate::serving::servable;
@@ -100,6 +106,7 @@ pub async fn run_worker(
     on_ready: impl FnOnce(&WorkerReady),
 ) -> Result<(), WorkerError> {
     settings.check_lease()?;
+    HostEnvironment::hide_from_agents();
     let root = WorkspaceRoot::open(&settings.workspace_root)?;
     let name = hold_name(root.path(), settings.name.as_deref())?;
     let launcher = Launcher::new(LauncherCommand::this_program());
@@ -125,14 +132,29 @@ struct Service {
     registry: watch::Sender<u64>,
     dispatcher: Dispatcher,
     running: RunningAttempts,
+    steps: StepsUnderWay,
     events: (mpsc::UnboundedSender<WorkerEvent>, mpsc::UnboundedReceiver<WorkerEvent>),
     attachments: (mpsc::UnboundedSender<Attachment>, mpsc::UnboundedReceiver<Attachment>),
     beats: watch::Sender<BeatTopic>,
     bells: watch::Sender<BellTopic>,
     status: SharedStatus,
     shipper: JoinHandle<()>,
+    journal: Journal,
     /// Loops that end with the worker.
     loops: JoinSet<()>,
+}
+
+/// What the beat and the bells begin with.
+fn topics(
+    attached: &Attachment,
+    types: Vec<AgentSlug>,
+) -> (watch::Sender<BeatTopic>, watch::Sender<BellTopic>) {
+    let who = (attached.life, attached.incarnation.clone());
+    let listener = (attached.store.clone(), attached.incarnation.clone());
+    (
+        watch::Sender::new(BeatTopic { who: Some(who), types }),
+        watch::Sender::new(BellTopic { who: Some(listener), queues: Vec::new() }),
+    )
 }
 
 impl Service {
@@ -153,7 +175,11 @@ impl Service {
             types: types.iter().map(AgentSlug::to_string).collect(),
             unserved,
         };
+        let place = JournalPlace::of(runner.root().path(), &name.name);
+        let ttl = settings.state_ttl.as_millis() as u64;
+        speak_for_predecessors(&store, &name.name, &place, ttl).await;
         let incarnation = attach(&store, &settings, &name.name, &types).await?;
+        let journal = Journal::begin(place, JournalOwner::new(store.cluster_id(), &incarnation));
         let dispatcher_settings = DispatcherSettings {
             concurrency: settings.concurrency,
             name: name.name.clone(),
@@ -172,13 +198,11 @@ impl Service {
             runner,
             (logs, log_ends),
             present.subscribe(),
+            incarnation.clone(),
             events.0.clone(),
         );
         let attached = Attachment { life: Life::FIRST, store: store.clone(), incarnation };
-        let who = (attached.life, attached.incarnation.clone());
-        let beats = watch::Sender::new(BeatTopic { who: Some(who), types });
-        let listener = (store, attached.incarnation.clone());
-        let bells = watch::Sender::new(BellTopic { who: Some(listener), queues: Vec::new() });
+        let (beats, bells) = topics(&attached, types);
         let mut service = Service {
             shipper: tokio::spawn(ship(present.subscribe(), chunks, ends)),
             registry: watch::Sender::new(0),
@@ -194,6 +218,8 @@ impl Service {
             store: present,
             dispatcher,
             running,
+            steps: StepsUnderWay::default(),
+            journal,
             events,
             beats,
             bells,
@@ -203,7 +229,7 @@ impl Service {
     }
 
     fn start_loops(&mut self) -> Result<(), WorkerError> {
-        let beat_now = Arc::new(Notify::new());
+        let own_bell = OwnBell::default();
         let beat_settings = BeatSettings {
             store: StoreOptions { patience: Duration::ZERO, ..self.options.clone() },
             heartbeat: self.settings.heartbeat,
@@ -212,7 +238,7 @@ impl Service {
         };
         let wires = BeatWires {
             topic: self.beats.subscribe(),
-            beat_now: beat_now.clone(),
+            beat_now: own_bell.beat_now.clone(),
             held: self.dispatcher.held_attempts(),
             status: self.status.clone(),
             events: self.events.0.clone(),
@@ -221,9 +247,28 @@ impl Service {
             .map_err(|source| WorkerError::Host { what: "start the thread that beats", source })?;
         let events = || self.events.0.clone();
         let store = || self.store.subscribe();
-        self.loops.spawn(listen(self.bells.subscribe(), beat_now, events()));
+        self.loops.spawn(listen(self.bells.subscribe(), own_bell.clone(), events()));
         self.loops.spawn(sweep_now_and_then(store()));
-        self.loops.spawn(watch_served(self.settings.clone(), store(), self.registry.subscribe(), events()));
+        self.loops.spawn(sync_every_second(self.journal.file()));
+        let (settings, name) = (self.settings.clone(), self.name.name.clone());
+        self.loops.spawn(watch_served(settings, name, store(), self.registry.subscribe(), events()));
+        let desk = MailDesk {
+            settings: self.settings.clone(),
+            name: self.name.name.clone(),
+            root: self.root.clone(),
+            live: self.running.live(),
+            status: self.status.clone(),
+            store: store(),
+            events: events(),
+        };
+        self.loops.spawn(MailRoom::new(desk, self.bells.subscribe(), own_bell.mail).run());
+        let sampler = Sampler {
+            settings: self.settings.clone(),
+            name: self.name.name.clone(),
+            live: self.running.live(),
+            status: self.status.clone(),
+        };
+        self.loops.spawn(sampler.run(store(), self.registry.subscribe()));
         let janitor_settings = JanitorSettings { retention: self.settings.workspace_retention };
         let janitor = Janitor::new(janitor_settings, self.root.clone(), self.dispatcher.held_attempts());
         self.loops.spawn(janitor.run(store()));
@@ -235,6 +280,7 @@ impl Service {
         let mut signals_open = true;
         loop {
             let event = tokio::select! {
+                event = self.steps.next() => event,
                 event = self.events.1.recv() => event.expect("a sender is ours"),
                 attached = self.attachments.1.recv() => self.take_attachment(attached.expect("a sender is ours")),
                 signal = signals.recv(), if signals_open => match signal {
@@ -247,6 +293,7 @@ impl Service {
             };
             self.look_at(&event);
             let actions = self.dispatcher.handle_event(event);
+            self.keep_outcomes();
             self.tell_status();
             for action in actions {
                 if matches!(action, WorkerAction::Finish) {
@@ -283,6 +330,9 @@ impl Service {
             draining: self.dispatcher.is_draining(),
             memory_bytes: status.memory_bytes,
             trouble: self.dispatcher.trouble(),
+            // What the sampler found stays until it looks again.
+            tasks: std::mem::take(&mut status.tasks),
+            folders: std::mem::take(&mut status.folders),
         };
     }
 
@@ -292,6 +342,7 @@ impl Service {
             WorkerAction::Fetch(grant) => self.fetch(grant),
             WorkerAction::Launch(rendered) => self.running.launch(*rendered),
             WorkerAction::EndAttempt(key, cause) => self.running.end(&key, cause),
+            WorkerAction::Recover => self.recover(),
             WorkerAction::Reattach => self.reattach(),
             WorkerAction::Serve(types) => self.beats.send_modify(|topic| topic.types = types),
             WorkerAction::Listen(queues) => self.listen(queues),
@@ -306,8 +357,9 @@ impl Service {
                 self.keep(probe(part, settings, root, launcher, store, events));
             }
             WorkerAction::AskBoundRuns(wait) => self.ask_bound_runs(wait),
-            WorkerAction::StartDrainTimer => {
-                self.start_timer(self.settings.drain_deadline, WorkerEvent::DrainDeadline)
+            WorkerAction::StartDrainTimer(number, deadline) => {
+                let deadline = deadline.unwrap_or(self.settings.drain_deadline);
+                self.start_timer(deadline, WorkerEvent::DrainDeadline(number));
             }
             WorkerAction::StartLastTimer => {
                 self.start_timer(self.settings.grace + LAST_REPORTS_WAIT, WorkerEvent::LastDeadline);
@@ -330,18 +382,22 @@ impl Service {
         });
     }
 
-    fn send_step(&self, request: StepRequest, wait: Duration) {
+    fn send_step(&mut self, request: StepRequest, wait: Duration) {
         let events = self.events.0.clone();
         let Attachment { life, store, incarnation } = self.attached.clone();
-        tokio::spawn(async move {
+        self.steps.start(request.lane, async move {
             if !wait.is_zero() {
                 tokio::time::sleep(wait).await;
             }
             let mut pause = RESEND_WAIT.0;
-            while !events.is_closed() {
-                let event = match store.step(&incarnation, &request).await {
+            loop {
+                return match store.step(&incarnation, &request).await {
                     Ok(reply) => WorkerEvent::StepAnswered(request.lane, request.request_id, reply),
                     Err(StoreError::Refused(Refusal::Paused)) => {
+                        WorkerEvent::StepPaused(request.lane, request.request_id)
+                    }
+                    Err(StoreError::Refused(Refusal::Recover)) => {
+                        let _ = events.send(WorkerEvent::RecoveryAsked(life));
                         WorkerEvent::StepPaused(request.lane, request.request_id)
                     }
                     Err(StoreError::Refused(Refusal::Epoch { .. } | Refusal::ClusterGone)) => {
@@ -355,8 +411,6 @@ impl Service {
                         continue;
                     }
                 };
-                let _ = events.send(event);
-                return;
             }
         });
     }
@@ -378,30 +432,6 @@ impl Service {
             };
             let _ = events.send(event);
         });
-    }
-
-    fn reattach(&mut self) {
-        tracing::error!(worker = %self.name.name, "the lease is over: agents end, and what they did is not reported");
-        self.beats.send_modify(|topic| topic.who = None);
-        self.bells.send_modify(|topic| topic.who = None);
-        let types = self.beats.borrow().types.clone();
-        let life = self.attached.life.next();
-        let attaching =
-            attach_again(self.options.clone(), self.settings.clone(), self.name.name.clone(), types, life);
-        let attachments = self.attachments.0.clone();
-        self.keep(async move {
-            let _ = attachments.send(attaching.await);
-        });
-    }
-
-    fn take_attachment(&mut self, attached: Attachment) -> WorkerEvent {
-        let Attachment { life, store, incarnation } = attached.clone();
-        self.attached = attached;
-        self.store.send_replace(store.clone());
-        self.registry.send_replace(0);
-        self.beats.send_modify(|topic| topic.who = Some((life, incarnation.clone())));
-        self.bells.send_modify(|topic| topic.who = Some((store, incarnation)));
-        WorkerEvent::Attached(life)
     }
 
     fn listen(&self, queues: Vec<QueueName>) {
@@ -462,3 +492,5 @@ fn resident_bytes() -> u64 {
     let pages: u64 = text.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
     pages * rustix::param::page_size() as u64
 }
+
+mod standing;

@@ -8,16 +8,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use indexmap::IndexMap;
-use maestro_model::agent_type::{AgentType, Isolation, Resources};
-use maestro_model::ids::AgentSlug;
-use maestro_model::template::is_plain_text;
+use maestro_model::agent_type::AgentType;
+use maestro_model::ids::{AgentSlug, WorkerName};
 use maestro_store::{Store, StoreError};
 use tokio::sync::{mpsc, watch};
 
-use crate::attempt::HostEnvironment;
+use crate::assigned::AgentsHere;
 use crate::events::{Breakage, WorkerEvent};
-use crate::launch::{Launcher, find_program};
-use crate::launch_order::{KILO, find_template, kilo_program};
+use crate::host_checks::obstacle;
+use crate::launch::Launcher;
 use crate::settings::WorkerSettings;
 use crate::workspace::WorkspaceRoot;
 
@@ -80,77 +79,10 @@ pub async fn known_types(
     Ok(known)
 }
 
-/// Why this host cannot serve a type.
-fn obstacle(settings: &WorkerSettings, agent: &AgentType) -> Option<String> {
-    if agent.isolate_with == Isolation::Docker {
-        return Some("containers are not supported by this version".to_owned());
-    }
-    let missing = agent.worker_labels.iter().find(|(name, value)| settings.labels.get(*name) != Some(value));
-    if let Some((name, value)) = missing {
-        return Some(format!("this worker lacks the label `{name}={value}`"));
-    }
-    unlimited(&agent.resources)
-        .or_else(|| missing_program(settings, agent))
-        .or_else(|| missing_template(settings, agent))
-}
-
-/// Limits that the type insists on. None is enforced by this version.
-fn unlimited(resources: &Resources) -> Option<String> {
-    let wanted = [
-        ("memory", resources.memory_bytes.is_some()),
-        ("cpus", resources.cpus.is_some()),
-        ("pids", resources.pids.is_some()),
-    ];
-    let wanted: Vec<&str> =
-        wanted.iter().filter(|(_, is_wanted)| *is_wanted).map(|(name, _)| *name).collect();
-    let is_obstacle = resources.required && !wanted.is_empty();
-    is_obstacle.then(|| {
-        format!(
-            "`resources.required` is set, and this worker cannot limit {} (leave it out to do without)",
-            wanted.join(", ")
-        )
-    })
-}
-
-fn missing_program(settings: &WorkerSettings, agent: &AgentType) -> Option<String> {
-    let host = HostEnvironment::of_this_process();
-    let is_found = |program: &str| find_program(program.as_ref(), host.path(), Path::new("/")).is_some();
-    let kilo = kilo_program(settings);
-    let program = match agent.command.as_deref() {
-        // What launches nothing.
-        Some([]) => return None,
-        Some([program, ..]) if program == KILO => {
-            let is_there = is_found(&kilo) || (settings.kilo_program.is_none() && is_found(KILO));
-            return (!is_there).then(|| {
-                format!(
-                    "binary not found: `kilo` (install it, or set MAESTRO_KILOCODE_BIN; looked at {kilo})"
-                )
-            });
-        }
-        Some([program, ..]) => program.clone(),
-        None => kilo,
-    };
-    // A program named by a template is only known when a task starts.
-    let is_known = is_plain_text(&program);
-    (is_known && !is_found(&program))
-        .then(|| format!("binary not found: `{program}` (install it, or put it on PATH)"))
-}
-
-fn missing_template(settings: &WorkerSettings, agent: &AgentType) -> Option<String> {
-    let text = agent.workspace_template.as_deref().filter(|text| is_plain_text(text))?;
-    if find_template(settings, Path::new(text)).is_some() {
-        return None;
-    }
-    let looked: Vec<String> =
-        settings.agents_folders.iter().map(|folder| folder.display().to_string()).collect();
-    let place =
-        if Path::new(text).is_absolute() { String::new() } else { format!(" below {}", looked.join(", ")) };
-    Some(format!("template not found: no folder `{text}`{place}"))
-}
-
-/// Tells whenever other types can be served than before.
+/// Tells now and again, and whenever the registry changes, which types can be served and which agents are here.
 pub async fn watch_served(
     settings: Arc<WorkerSettings>,
+    name: WorkerName,
     store: watch::Receiver<Store>,
     mut registry: watch::Receiver<u64>,
     events: mpsc::UnboundedSender<WorkerEvent>,
@@ -166,15 +98,26 @@ pub async fn watch_served(
             }
         }
         let store = store.borrow().clone();
-        match known_types(&settings, &store).await {
-            Ok(known) => {
-                let served = Served::find(&settings, &known);
-                let _ = events.send(WorkerEvent::TypesServed(served.types));
+        match look(&settings, &name, &store).await {
+            Ok((types, agents)) => {
+                let _ = events.send(WorkerEvent::TypesServed(types));
+                let _ = events.send(WorkerEvent::AgentsHere(agents));
             }
             // The next look is not far.
             Err(error) => tracing::debug!("the registered agent types cannot be read: {error}"),
         }
     }
+}
+
+async fn look(
+    settings: &WorkerSettings,
+    name: &WorkerName,
+    store: &Store,
+) -> Result<(Vec<AgentSlug>, AgentsHere), StoreError> {
+    let known = known_types(settings, store).await?;
+    let assignments = store.assignments().await?;
+    let agents = AgentsHere::find(settings, name, &known, &assignments);
+    Ok((Served::find(settings, &known).types, agents))
 }
 
 /// Looks at a broken part from time to time, and says when it works again.
@@ -195,6 +138,14 @@ pub async fn probe(
             Breakage::Workspaces => {
                 let root = root.path().to_owned();
                 tokio::task::spawn_blocking(move || takes_files(&root)).await.is_ok_and(|taken| taken.is_ok())
+            }
+            Breakage::Agent(id) => {
+                let store = store.borrow().clone();
+                let Ok(assignment) = store.assignment(id).await else { continue };
+                // Wherever it is now: one that has left is claimed elsewhere.
+                let path = assignment.map(|agent| agent.path);
+                let look = move || path.is_none_or(|path| std::fs::read_dir(path).is_ok());
+                tokio::task::spawn_blocking(look).await.unwrap_or(false)
             }
             Breakage::Type(slug) => {
                 let store = store.borrow().clone();

@@ -25,6 +25,8 @@ pub struct WorkerSettings {
     pub labels: BTreeMap<String, String>,
     /// The folder below which all workspaces lie.
     pub workspace_root: PathBuf,
+    /// Short folders for sockets of side doors, for workspaces whose path is too long for one.
+    pub short_folders: Vec<PathBuf>,
     /// Between two beats.
     pub heartbeat: Duration,
     /// How long the cluster waits for a beat.
@@ -37,6 +39,8 @@ pub struct WorkerSettings {
     pub state_ttl: Duration,
     /// `MAESTRO_KILOCODE_BIN`, if it is set.
     pub kilo_program: Option<PathBuf>,
+    /// Where safety copies of assigned folders go, below `auto/`.
+    pub snapshot_folder: PathBuf,
     /// How long finished workspaces stay.
     pub workspace_retention: Duration,
     /// The version that is shown.

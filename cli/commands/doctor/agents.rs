@@ -53,7 +53,7 @@ fn program(settings: &Settings, agent: &AgentType) -> String {
 }
 
 /// A worker says its reason with the way to mend it in brackets behind.
-fn split_mend(reason: &str) -> (String, String) {
+pub(super) fn split_mend(reason: &str) -> (String, String) {
     match reason.split_once(" (").and_then(|(found, rest)| Some((found, rest.strip_suffix(')')?))) {
         Some((found, mend)) => (found.to_owned(), mend.to_owned()),
         None => (reason.to_owned(), "other workers may serve it".to_owned()),

@@ -11,7 +11,7 @@ use maestro_store::runs::RunRecord;
 use maestro_store::worker::ProcessRole;
 use serde::Serialize;
 
-use crate::commands::task::entry::{is_shown, running_groups, shared_parts};
+use crate::commands::task::entry::{agent_name, is_shown, running_groups, shared_parts};
 use crate::commands::task::scan::{RUNS_LOOKED_AT_MAX, TASKS_LOOKED_AT_MAX};
 use crate::failure::Failure;
 use crate::output::shape::{Column, Field, Shape};
@@ -22,7 +22,7 @@ const RUNS_MAX: usize = 1_000_000;
 /// One agent type's tasks.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct AgentCounts {
-    /// The agent type.
+    /// The agent, or the agent type.
     pub(crate) agent: String,
     /// Blocked, queued and parked.
     pub(crate) waiting: u32,
@@ -108,12 +108,15 @@ pub(crate) async fn count_by_agent(store: &Store) -> Result<CountedQueues, Failu
             cut = true;
         }
     }
-    for process in store.processes().await? {
-        if process.alive && process.about.role == ProcessRole::Worker {
-            for slug in &process.types {
-                counts.entry(slug.clone()).or_default().workers += 1;
-            }
-        }
+    let mut workers = store.processes().await?;
+    workers.retain(|process| process.alive && process.about.role == ProcessRole::Worker);
+    for slug in workers.iter().flat_map(|worker| &worker.types) {
+        counts.entry(slug.clone()).or_default().workers += 1;
+    }
+    for (id, assignment) in store.assignments().await? {
+        // A name that is both an agent's and a type's means the agent.
+        let there = workers.iter().any(|worker| worker.name == assignment.worker.as_str());
+        counts.entry(id.to_string()).or_default().workers = u32::from(there);
     }
     let rows = counts.into_iter().map(|(agent, row)| AgentCounts { agent, ..row }).collect();
     Ok(CountedQueues { rows, cut })
@@ -138,7 +141,7 @@ async fn count_open(
             continue;
         }
         let Some(part) = shared.get(&task.shared) else { continue };
-        counts.entry(part.agent.to_string()).or_default().count(task.status, 1);
+        counts.entry(agent_name(part)).or_default().count(task.status, 1);
     }
     Ok(())
 }
@@ -157,7 +160,7 @@ async fn count_ended(
     let Ok(parts) = store.run_parts(&run.id, &numbers, &[]).await else { return Ok(()) };
     for (number, by_status) in tally {
         let Some(part) = parts.shared.get(&number) else { continue };
-        let row = counts.entry(part.agent.to_string()).or_default();
+        let row = counts.entry(agent_name(part)).or_default();
         for (status, count) in by_status {
             row.count(status, count);
         }

@@ -6,6 +6,7 @@ use maestro_store::Store;
 use maestro_store::step::CellMode;
 
 use super::counts::{COUNT_ROWS, count_by_agent};
+use super::{pause_hint, pause_note};
 use crate::cluster::open_store;
 use crate::commands::task::entry::{TASK_ROWS, WorkerNames, task_entries};
 use crate::commands::task::scan::{RUNS_LOOKED_AT_MAX, TaskWish, scan_tasks};
@@ -45,8 +46,10 @@ pub(crate) struct QueueStatusArgs {
 pub(crate) fn run(args: &QueueStatusArgs, context: &CommandContext) -> Outcome {
     context.block_on(0, async {
         let store = open_store(&context.settings()?).await?;
-        if store.cell_mode().await? == CellMode::Paused {
-            context.printer.warn("the cluster is paused: nothing new is started");
+        let mode = store.mode().await?;
+        if mode.mode == CellMode::Paused {
+            let (note, hint) = (pause_note(&mode), pause_hint(&mode));
+            context.printer.warn(&format!("{note}: nothing new is started ({hint})"));
         }
         if let Some(task) = &args.task {
             let found = find_task(&store, task).await?;

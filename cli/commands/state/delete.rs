@@ -2,9 +2,8 @@
 
 use clap::Args;
 
-use super::ACTOR;
 use super::entry::{check_key, no_value};
-use crate::cluster::open_store;
+use super::road::StateRoad;
 use crate::commands::{CommandContext, Outcome};
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -24,8 +23,7 @@ pub(crate) struct StateDeleteArgs {
 pub(crate) fn run(args: &StateDeleteArgs, context: &CommandContext) -> Outcome {
     check_key(&args.key)?;
     context.block_on(0, async {
-        let store = open_store(&context.settings()?).await?;
-        if !store.delete_state(&args.key, ACTOR).await? {
+        if !StateRoad::open(context).await?.delete(&args.key).await? {
             if task_of_result_key(&args.key).is_some() {
                 return Err(Failure::not_found(format!("there is no state `{}`", args.key))
                     .hint("a task's result is a part of its run and goes with it"));

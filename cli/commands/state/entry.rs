@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use maestro_store::state::SharedValue;
+use maestro_store::Refusal;
+use maestro_store::state::{STATE_VALUE_BYTES_MAX, SharedValue};
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
@@ -59,6 +60,15 @@ pub(crate) fn value_text(value: &Value) -> String {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     }
+}
+
+/// Refuses a value that is too large before it is sent anywhere, in the store's words.
+pub(crate) fn check_value_size(key: &str, value: &Value) -> Result<(), Refusal> {
+    let (size, limit) = (value_text(value).len(), STATE_VALUE_BYTES_MAX);
+    if size > limit {
+        return Err(Refusal::TooLarge { what: format!("the value of `{key}`"), size, limit });
+    }
+    Ok(())
 }
 
 /// What is said of a key that has no value.

@@ -1,12 +1,14 @@
 //! `maestro state get`: prints a shared value, or a task's result.
 
 use clap::Args;
+use hyper::Method;
 use maestro_store::Store;
+use maestro_worker::side_door::{ResultRecord, ValueRecord, state_path};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::entry::{StateEntry, check_key, no_value, value_text};
-use crate::cluster::open_store;
+use super::road::StateRoad;
 use crate::commands::task::entry::state_phrase;
 use crate::commands::{CommandContext, Outcome};
 use crate::exit::Exit;
@@ -15,6 +17,7 @@ use crate::ids::{find_task, task_of_result_key};
 use crate::output::foreign::harmless_lines;
 use crate::output::format::{Destination, PrintFormat};
 use crate::output::printer::Printer;
+use crate::side_door::{DoorPayload, SideDoorClient};
 
 /// Flags of `state get`.
 #[derive(Debug, Args)]
@@ -25,18 +28,14 @@ pub(crate) struct StateGetArgs {
     key: String,
 }
 
-#[derive(Debug, Serialize)]
-struct ResultRecord {
-    key: String,
-    value: Value,
-    task: String,
-}
-
 /// Prints it.
 pub(crate) fn run(args: &StateGetArgs, context: &CommandContext) -> Outcome {
     check_key(&args.key)?;
     context.block_on(0, async {
-        let store = open_store(&context.settings()?).await?;
+        let store = match StateRoad::open(context).await? {
+            StateRoad::Cluster { store, .. } => store,
+            StateRoad::Door(client) => return get_by_door(&client, &args.key, context).await,
+        };
         if let Some(shared) = store.state(&args.key).await? {
             let entry = StateEntry::from(shared);
             print(&context.printer, &entry, &entry.value, &entry.key)?;
@@ -47,6 +46,21 @@ pub(crate) fn run(args: &StateGetArgs, context: &CommandContext) -> Outcome {
         print(&context.printer, &record, &record.value, &record.key)?;
         Ok(Exit::Done)
     })
+}
+
+/// The worker answers with a value, or with a result, which names its task and has no version.
+async fn get_by_door(client: &SideDoorClient, key: &str, context: &CommandContext) -> Outcome {
+    let found: Value = client.record(&Method::GET, &state_path(key), &DoorPayload::default()).await?;
+    let senseless = |error| client.unanswered(&error);
+    if task_of_result_key(key).is_some() && found.get("task").is_some() {
+        let record: ResultRecord = serde_json::from_value(found).map_err(senseless)?;
+        print(&context.printer, &record, &record.value, &record.key)?;
+    } else {
+        let record: ValueRecord = serde_json::from_value(found).map_err(senseless)?;
+        let entry = StateEntry::from(record);
+        print(&context.printer, &entry, &entry.value, &entry.key)?;
+    }
+    Ok(Exit::Done)
 }
 
 async fn task_result(store: &Store, key: &str, text: &str) -> Result<ResultRecord, Failure> {

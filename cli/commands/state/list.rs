@@ -2,9 +2,9 @@
 
 use clap::Args;
 
-use super::entry::{STATE_ROWS, StateEntry};
-use super::pattern::KeyPattern;
-use crate::cluster::open_store;
+use super::entry::STATE_ROWS;
+use super::pattern::read_pattern;
+use super::road::StateRoad;
 use crate::commands::{CommandContext, Outcome};
 use crate::exit::Exit;
 
@@ -18,15 +18,10 @@ pub(crate) struct StateListArgs {
 
 /// Lists them.
 pub(crate) fn run(args: &StateListArgs, context: &CommandContext) -> Outcome {
-    let pattern = KeyPattern::read(args.glob.as_deref())?;
+    let glob = args.glob.as_deref();
+    let pattern = read_pattern(glob)?;
     context.block_on(0, async {
-        let store = open_store(&context.settings()?).await?;
-        // What a glob begins with before its first special character narrows the reading.
-        let literal = args.glob.as_deref().unwrap_or_default();
-        let prefix: String = literal.chars().take_while(|letter| !r"*?[]{}\!".contains(*letter)).collect();
-        let values = store.states(&prefix).await?;
-        let entries: Vec<StateEntry> =
-            values.into_iter().filter(|shared| pattern.means(&shared.key)).map(StateEntry::from).collect();
+        let entries = StateRoad::open(context).await?.list(glob, &pattern).await?;
         context.printer.list(&entries, &STATE_ROWS)?;
         Ok(Exit::Done)
     })

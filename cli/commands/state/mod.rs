@@ -1,21 +1,20 @@
 //! `maestro state`: the verbs, one file each.
 //!
-//! `entry` is a shared value as users see it; `pattern` is which keys are meant.
+//! `entry` is a shared value as users see it; `pattern` is which keys are meant; `road` is the way to them,
+//! which inside a task leads to the worker and not to Redis.
 
 mod delete;
 mod entry;
 mod get;
 mod list;
 mod pattern;
+mod road;
 mod set;
 mod watch;
 
 use clap::Subcommand;
 
 use super::{CommandContext, Outcome};
-
-/// Who writes shared state from the command line, in the audit stream.
-const ACTOR: &str = "cli";
 
 /// The verbs of `state`.
 #[derive(Debug, Subcommand)]

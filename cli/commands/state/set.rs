@@ -9,9 +9,9 @@ use maestro_store::state::{STATE_VALUE_BYTES_MAX, WriteCondition};
 use maestro_store::{Refusal, StoreError};
 use serde_json::Value;
 
-use super::ACTOR;
 use super::entry::check_key;
-use crate::cluster::{open_store, store_failure};
+use super::road::{StateRoad, WriteFailure};
+use crate::cluster::store_failure;
 use crate::commands::{CommandContext, Outcome};
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -59,18 +59,18 @@ pub(crate) fn run(args: &StateSetArgs, context: &CommandContext) -> Outcome {
         .hint("choose a key of another form"));
     }
     let value = read_value(args)?;
-    let settings = context.settings()?;
-    let ttl = args.ttl.unwrap_or_else(|| settings.state_ttl());
-    let ttl = (!ttl.is_zero()).then_some(ttl);
     let condition = match args.if_version {
         None => WriteCondition::Always,
         Some(0) => WriteCondition::Absent,
         Some(version) => WriteCondition::Version(version),
     };
     context.block_on(0, async {
-        let store = open_store(&settings).await?;
-        let written = store.set_state(&args.key, &value, ttl, condition, ACTOR).await;
-        let version = written.map_err(|error| refused(error, args))?;
+        let road = StateRoad::open(context).await?;
+        let version = match road.set(&args.key, &value, args.ttl, condition).await {
+            Ok(version) => version,
+            Err(WriteFailure::Store(error)) => return Err(refused(error, args)),
+            Err(WriteFailure::Other(failure)) => return Err(failure),
+        };
         let printer = &context.printer;
         match printer.form() {
             Form::Table => printer.lines(&harmless(&format!("`{}` is set (version {version})", args.key)))?,

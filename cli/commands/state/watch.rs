@@ -3,19 +3,22 @@
 use std::time::Duration;
 
 use clap::Args;
+use hyper::Method;
 use maestro_store::events::{AuditEvent, EventKind, EventPosition, EventReader};
 use maestro_store::{Store, StoreError};
+use maestro_worker::side_door::{ChangeRecord, ErrorBody, KeyPattern, WATCH_PATH, query_text};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::entry::value_text;
-use super::pattern::KeyPattern;
-use crate::cluster::open_store;
+use super::pattern::read_pattern;
+use super::road::StateRoad;
 use crate::commands::task::logs::patient;
 use crate::commands::{CommandContext, Outcome};
 use crate::failure::Failure;
 use crate::output::foreign::harmless;
-use crate::output::moment::{as_rfc3339, clock};
+use crate::output::moment::{as_rfc3339, clock, read_rfc3339};
+use crate::side_door::{DoorFailure, DoorLines, DoorPayload, SideDoorClient};
 
 /// Longest wait for a change before the connection is used again.
 const CHANGES_WAIT: Duration = Duration::from_secs(2);
@@ -33,7 +36,7 @@ pub(crate) struct StateWatchArgs {
 }
 
 #[derive(Debug, Serialize)]
-struct ChangeRecord {
+struct ShownChange {
     #[serde(serialize_with = "as_rfc3339")]
     at: u64,
     /// `set` or `deleted`.
@@ -47,20 +50,57 @@ struct ChangeRecord {
 
 /// Watches until it is interrupted.
 pub(crate) fn run(args: &StateWatchArgs, context: &CommandContext) -> Outcome {
-    let pattern = KeyPattern::read(args.glob.as_deref())?;
+    let glob = args.glob.as_deref();
+    let pattern = read_pattern(glob)?;
     context.block_on(0, async {
-        let store = open_store(&context.settings()?).await?;
-        let mut changes = Changes { store: &store, position: store.events_end().await?, reader: None };
-        context.printer.detail("watching; Ctrl-C ends it");
-        loop {
-            let events = patient(context, async || changes.next().await).await?;
-            for event in events {
-                if let Some(change) = read_change(&store, context, event, &pattern).await? {
-                    context.printer.next(&change, change_line)?;
-                }
-            }
+        match StateRoad::open(context).await? {
+            StateRoad::Cluster { store, .. } => watch_cluster(&store, &pattern, context).await,
+            StateRoad::Door(client) => watch_by_door(&client, glob, context).await,
         }
     })
+}
+
+async fn watch_cluster(store: &Store, pattern: &KeyPattern, context: &CommandContext) -> Outcome {
+    let mut changes = Changes { store, position: store.events_end().await?, reader: None };
+    context.printer.detail("watching; Ctrl-C ends it");
+    loop {
+        let events = patient(context, async || changes.next().await).await?;
+        for event in events {
+            if let Some(change) = read_change(store, context, event, pattern).await? {
+                context.printer.next(&change, change_line)?;
+            }
+        }
+    }
+}
+
+/// The worker says what changes, until it ends the watch.
+async fn watch_by_door(client: &SideDoorClient, glob: Option<&str>, context: &CommandContext) -> Outcome {
+    let query = glob.map_or_else(String::new, |glob| format!("?glob={}", query_text(glob)));
+    let answer = client.open(&Method::GET, &format!("{WATCH_PATH}{query}"), &DoorPayload::default()).await?;
+    context.printer.detail("watching; Ctrl-C ends it");
+    let mut lines = DoorLines::of(answer);
+    while let Some(line) = lines.next().await.map_err(|error| client.unanswered(&error))? {
+        if let Ok(ErrorBody { error }) = serde_json::from_slice(&line) {
+            return Err(DoorFailure::Answered(error).into());
+        }
+        let change: ChangeRecord =
+            serde_json::from_slice(&line).map_err(|error| client.unanswered(&error))?;
+        context.printer.next(&ShownChange::from(change), change_line)?;
+    }
+    Err(Failure::unavailable("the worker has ended the watch").hint("the task is about to end"))
+}
+
+impl From<ChangeRecord> for ShownChange {
+    fn from(change: ChangeRecord) -> ShownChange {
+        ShownChange {
+            at: read_rfc3339(&change.at).unwrap_or_default(),
+            event: if change.version.is_some() { "set" } else { "deleted" },
+            key: change.key,
+            version: change.version,
+            value: change.value,
+            by: change.by,
+        }
+    }
 }
 
 /// The audit stream from a position on, opened anew after a failure.
@@ -89,7 +129,7 @@ async fn read_change(
     context: &CommandContext,
     event: AuditEvent,
     pattern: &KeyPattern,
-) -> Result<Option<ChangeRecord>, Failure> {
+) -> Result<Option<ShownChange>, Failure> {
     let EventKind::State { key, version, who } = event.kind else { return Ok(None) };
     if !pattern.means(&key) {
         return Ok(None);
@@ -100,7 +140,7 @@ async fn read_change(
     if current != version {
         return Ok(None);
     }
-    Ok(Some(ChangeRecord {
+    Ok(Some(ShownChange {
         at: event.at_ms,
         event: if version.is_some() { "set" } else { "deleted" },
         key,
@@ -111,7 +151,7 @@ async fn read_change(
 }
 
 /// `12:00:01 build_id = 42 (version 3, by 0k3v9x2mqf1a.2.1)`
-fn change_line(change: &ChangeRecord) -> String {
+fn change_line(change: &ShownChange) -> String {
     let key = harmless(&change.key);
     let by = if change.by.is_empty() { String::new() } else { format!("by {}", harmless(&change.by)) };
     match (&change.value, change.version) {

@@ -8,18 +8,20 @@ use serde::Serialize;
 
 use super::entry::state_phrase;
 use crate::cluster::open_store;
+use crate::commands::workflow::stop_runs;
 use crate::commands::{CommandContext, Outcome};
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::ids::find_task;
 use crate::output::format::Form;
 use crate::output::shape::{Column, Shape};
+use crate::work::{FoundWork, find_work};
 
 /// Flags of `task cancel`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  maestro task cancel last/build --reason \"wrong-branch\"")]
 pub(crate) struct TaskCancelArgs {
-    /// `<run>.<index>`, `<run>/<step>` or `<run>/<step>[<item>]`; a run is its id, a prefix of it, or `last`
+    /// `<run>.<index>`, `<run>/<step>`, `<run>/<step>[<item>]`, or `<run>` for all of its tasks; a run is its id,
+    /// a prefix of it, or `last`
     id: String,
     /// Why, for those who look later
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
@@ -48,7 +50,10 @@ const SHAPE: Shape<CancelRecord> = Shape {
 pub(crate) fn run(args: &TaskCancelArgs, context: &CommandContext) -> Outcome {
     context.block_on(0, async {
         let store = open_store(&context.settings()?).await?;
-        let found = find_task(&store, &args.id).await?;
+        let found = match find_work(&store, &args.id).await? {
+            FoundWork::Task(found) => found,
+            FoundWork::Run(run) => return stop_runs(&store, &[*run], &args.reason, context).await,
+        };
         let task = &found.task;
         let ended_before = task.status.is_final();
         let answer = match store.cancel_task(&task.id, &args.reason).await {

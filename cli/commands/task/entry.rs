@@ -2,15 +2,17 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use maestro_model::ids::Incarnation;
+use maestro_model::agent_type::OutputFormat;
+use maestro_model::ids::{AgentSlug, Incarnation};
 use maestro_model::plan::SharedSpec;
 use maestro_model::task::TaskStatus;
 use maestro_store::Store;
 use maestro_store::events::{EventKind, EventPosition, TaskHappening};
 use maestro_store::record::TaskRecord;
-use maestro_store::runs::{RunRecord, TaskView};
+use maestro_store::runs::{RunRecord, StoredOutput, TaskView};
 use serde::Serialize;
 
+use super::model_use_entry::ModelUseEntry;
 use crate::failure::Failure;
 use crate::output::moment::{age, as_optional_rfc3339, as_rfc3339, duration, now_ms};
 use crate::output::shape::{Column, Field, Shape};
@@ -34,8 +36,10 @@ pub(crate) struct TaskEntry {
     pub(crate) workflow: String,
     /// The step, and of an item its number too.
     pub(crate) step: String,
-    /// The agent type.
+    /// The agent, or the agent type where the task is for whoever serves it.
     pub(crate) agent: String,
+    /// The agent type.
+    pub(crate) agent_type: String,
     /// Where it is in its life.
     pub(crate) status: &'static str,
     /// Why it failed or is parked.
@@ -64,6 +68,9 @@ pub(crate) struct TaskEntry {
     pub(crate) failures: u32,
     /// Losses with a dead worker.
     pub(crate) losses: u32,
+    /// What its last attempt took of a model, as far as its program said.
+    #[serde(flatten)]
+    pub(crate) model_use: ModelUseEntry,
 }
 
 /// Many tasks.
@@ -87,6 +94,9 @@ pub(crate) const TASK_CARD: Shape<TaskEntry> = Shape {
         Column::new("FAILURES", |task| Field::number(task.failures)),
         Column::new("LOSSES", |task| Field::number(task.losses)),
         WORKER,
+        Column::new("SESSION", |task| Field::or_none(task.model_use.session.clone())),
+        Column::new("TOKENS", |task| Field::or_none(task.model_use.tokens_text())),
+        Column::new("COST", |task| Field::or_none(task.model_use.cost_text())),
         Column::new("CREATED", |task| moment_field(Some(task.created_at))),
         Column::new("QUEUED", |task| moment_field(task.queued_at)),
         Column::new("STARTED", |task| moment_field(task.started_at)),
@@ -213,7 +223,7 @@ pub(crate) async fn task_entries(
     names: &mut WorkerNames,
 ) -> Result<Vec<TaskEntry>, Failure> {
     let shared = shared_parts(store, run, tasks).await?;
-    let messages = messages(store, run, tasks).await?;
+    let mut told = told(store, run, tasks, &shared).await?;
     let mut entries = Vec::with_capacity(tasks.len());
     for task in tasks {
         let record = task.record.as_ref();
@@ -226,7 +236,8 @@ pub(crate) async fn task_entries(
             run: run.id.to_string(),
             workflow: run.workflow.clone(),
             step: task.own.label(),
-            agent: shared.get(&task.shared).map(|part| part.agent.to_string()).unwrap_or_default(),
+            agent: shared.get(&task.shared).map(agent_name).unwrap_or_default(),
+            agent_type: shared.get(&task.shared).map(|part| part.agent.to_string()).unwrap_or_default(),
             status: task.status.word(),
             reason: record.and_then(|record| record.reason).map(|reason| reason.word()),
             exit_code: record.and_then(|record| record.exit_code),
@@ -236,9 +247,10 @@ pub(crate) async fn task_entries(
             queued_at: record.and_then(|record| record.queued_at_ms),
             started_at: record.and_then(|record| record.started_at_ms),
             finished_at: record.and_then(|record| record.finished_at_ms),
-            message: messages.get(&task.id.index).cloned(),
+            message: told.get_mut(&task.id.index).and_then(|told| told.message.take()),
             failures: record.map_or(0, |record| record.failures),
             losses: record.map_or(0, |record| record.losses),
+            model_use: told.remove(&task.id.index).and_then(|told| told.model_use).into(),
         });
     }
     Ok(entries)
@@ -261,24 +273,59 @@ pub(crate) async fn shared_parts(
     Ok(store.run_parts(&run.id, &numbers, &[]).await?.shared)
 }
 
-/// Messages by index, of tasks that may have one: the output of a completed task is not read for it.
-async fn messages(
+/// The agent a task is for, else its type.
+pub(crate) fn agent_name(part: &SharedSpec) -> String {
+    part.assigned.as_ref().map_or_else(|| part.agent.to_string(), ToString::to_string)
+}
+
+/// Whether a task is for an agent of this name, or of this type.
+pub(crate) fn is_of(part: &SharedSpec, name: &str) -> bool {
+    part.agent.as_str() == name || part.assigned.as_ref().is_some_and(|id| id.as_str() == name)
+}
+
+/// What was reported, by index: messages of tasks that may have one, and what was used by those whose program
+/// says so. The output of any other completed task is not read for it.
+async fn told(
     store: &Store,
     run: &RunRecord,
     tasks: &[TaskView],
-) -> Result<HashMap<u32, String>, Failure> {
+    shared: &HashMap<u32, SharedSpec>,
+) -> Result<HashMap<u32, StoredOutput>, Failure> {
+    let speaking = speaking_types(store, run, shared).await?;
     let may_have_one = |task: &&TaskView| {
         let ended_badly = matches!(
             task.status,
             TaskStatus::Failed | TaskStatus::Parked | TaskStatus::Cancelled | TaskStatus::Cancelling
         );
         let tried_before = task.record.as_ref().is_some_and(|record| record.failures > 0);
-        ended_badly || (tried_before && task.status != TaskStatus::Completed)
+        let speaks = || shared.get(&task.shared).is_some_and(|part| speaking.contains(&part.agent));
+        ended_badly
+            || (tried_before && task.status != TaskStatus::Completed)
+            || (task.status == TaskStatus::Completed && speaks())
     };
     let indexes: Vec<u32> = tasks.iter().filter(may_have_one).map(|task| task.id.index).collect();
     let outputs = store.outputs(&run.id, &indexes).await?;
     let pairs = indexes.into_iter().zip(outputs);
-    Ok(pairs.filter_map(|(index, output)| Some((index, output?.message?))).collect())
+    Ok(pairs.filter_map(|(index, output)| Some((index, output?))).collect())
+}
+
+/// Agent types of these steps whose programs tell what they used.
+///
+/// # Errors
+/// What the store says.
+pub(crate) async fn speaking_types(
+    store: &Store,
+    run: &RunRecord,
+    shared: &HashMap<u32, SharedSpec>,
+) -> Result<BTreeSet<AgentSlug>, Failure> {
+    let slugs: BTreeSet<AgentSlug> = shared.values().map(|part| part.agent.clone()).collect();
+    let slugs: Vec<AgentSlug> = slugs.into_iter().collect();
+    if slugs.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let agents = store.run_parts(&run.id, &[], &slugs).await?.agents;
+    let speaking = agents.into_iter().filter(|(_, agent)| agent.output != OutputFormat::Text);
+    Ok(speaking.map(|(slug, _)| slug).collect())
 }
 
 /// Whether a task is worth showing: an item is not before its `foreach` has started.

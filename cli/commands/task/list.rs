@@ -9,13 +9,14 @@ use crate::cluster::open_store;
 use crate::commands::{CommandContext, Outcome};
 use crate::exit::Exit;
 use crate::ids::{find_run, find_task};
+use crate::work::last_of_agent;
 
 /// Flags of `task list`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  maestro task list --run last --status failed")]
 pub(crate) struct TaskListArgs {
-    /// Only the task that started last, as one record
-    #[arg(long, conflicts_with_all = ["run", "status", "agent", "limit"])]
+    /// Only the task that started last (with --agent: of that agent), as one record
+    #[arg(long, conflicts_with_all = ["run", "status", "limit"])]
     last: bool,
     /// Only tasks of this run: its id, a prefix of it, or `last`
     #[arg(long)]
@@ -23,8 +24,8 @@ pub(crate) struct TaskListArgs {
     /// Only tasks in this state; may be given several times
     #[arg(long, value_enum)]
     status: Vec<StatusWord>,
-    /// Only tasks of this agent type
-    #[arg(long, value_name = "SLUG")]
+    /// Only tasks of this agent or agent type
+    #[arg(long, value_name = "NAME")]
     agent: Option<String>,
     /// At most so many
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
@@ -74,7 +75,10 @@ pub(crate) fn run(args: &TaskListArgs, context: &CommandContext) -> Outcome {
     context.block_on(0, async {
         let store = open_store(&context.settings()?).await?;
         if args.last {
-            let found = find_task(&store, "last").await?;
+            let found = match &args.agent {
+                Some(agent) => last_of_agent(&store, agent).await?,
+                None => find_task(&store, "last").await?,
+            };
             let mut names = WorkerNames::read(&store).await?;
             for entry in task_entries(&store, &found.run, &[found.task], &mut names).await? {
                 context.printer.record(&entry, &TASK_CARD)?;

@@ -9,6 +9,7 @@ use crate::output::foreign::{harmless, last_overwrite};
 use crate::output::format::{Destination, PrintFormat};
 use crate::output::moment::as_rfc3339;
 use crate::output::printer::Printer;
+use crate::traced_output::traced_line;
 
 /// Whose log a line belongs to.
 #[derive(Debug, Clone)]
@@ -19,6 +20,8 @@ pub(crate) struct LogSource {
     pub(crate) step: String,
     /// The attempt.
     pub(crate) attempt: u32,
+    /// Whether its run is traced: lines of standard output say so.
+    pub(crate) traced: bool,
 }
 
 /// Prints lines of one or several logs.
@@ -69,6 +72,10 @@ impl<'a> LogPrinter<'a> {
                 String::from_utf8_lossy(&line.bytes).trim_end()
             ));
             return Ok(());
+        }
+        if source.traced && line.stream == LogStream::Stdout {
+            let text = String::from_utf8_lossy(line.content());
+            return self.printer.lines(&traced_line(line.at_ms, &source.step, last_overwrite(&text)));
         }
         if self.printer.destination() == Destination::Terminal {
             let text = String::from_utf8_lossy(&line.bytes);

@@ -16,7 +16,7 @@ use crate::cluster::open_store;
 use crate::commands::{CommandContext, Outcome};
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::ids::find_task;
+use crate::ids::{FoundTask, find_task};
 use crate::output::moment::now_ms;
 use crate::since::parse_since;
 
@@ -93,7 +93,7 @@ pub(crate) fn run(args: &TaskLogsArgs, context: &CommandContext) -> Outcome {
     let wish = LineWish { stream: args.stream, since_ms, narrows };
     context.block_on(0, async {
         let store = open_store(&context.settings()?).await?;
-        let task = find_task(&store, &args.id).await?.task;
+        let FoundTask { run, task } = find_task(&store, &args.id).await?;
         if matches!(task.kind, 'g' | 'x') {
             return Err(Failure::usage(format!("step `{}` is a `foreach`: its items have the logs", task.own.step))
                 .hint(format!(
@@ -111,6 +111,7 @@ pub(crate) fn run(args: &TaskLogsArgs, context: &CommandContext) -> Outcome {
             printer: LogPrinter::of_one(&context.printer),
             wish,
             task,
+            traced: run.trace,
             printed: false,
         };
         let mut cursor = shown.cursor(Attempt(args.attempt.unwrap_or(had)));
@@ -142,12 +143,15 @@ struct ShownLog<'a> {
     printer: LogPrinter<'a>,
     wish: LineWish,
     task: TaskView,
+    traced: bool,
     printed: bool,
 }
 
 impl ShownLog<'_> {
     fn cursor(&self, attempt: Attempt) -> LogCursor {
-        LogCursor::new(self.task.id.clone(), attempt)
+        // Of a task that was taken over by a resumed run the log lies where its work was done.
+        let task = self.task.own.origin.as_ref().unwrap_or(&self.task.id);
+        LogCursor::new(task.clone(), attempt)
     }
 
     /// What is there now, or its last lines.
@@ -170,8 +174,12 @@ impl ShownLog<'_> {
     }
 
     fn print(&mut self, lines: &[LogLine], attempt: Attempt) -> Result<(), Failure> {
-        let source =
-            LogSource { task: self.task.id.to_string(), step: self.task.own.label(), attempt: attempt.0 };
+        let source = LogSource {
+            task: self.task.id.to_string(),
+            step: self.task.own.label(),
+            attempt: attempt.0,
+            traced: self.traced,
+        };
         for line in lines.iter().filter(|line| self.wish.wants(line)) {
             self.printed = true;
             self.printer.line(line, &source)?;

@@ -19,7 +19,7 @@ pub(crate) const RUNS_LOOKED_AT_MAX: usize = 2_000;
 pub(crate) struct TaskWish {
     /// In one of these states; all of them if there are none.
     pub(crate) statuses: Vec<TaskStatus>,
-    /// Of this agent type.
+    /// Of this agent or agent type.
     pub(crate) agent: Option<String>,
     /// At most so many.
     pub(crate) limit: usize,
@@ -57,7 +57,9 @@ pub(crate) async fn scan_tasks(
         looked_at += run.tasks;
         let tasks = wanted_tasks(store, run, &wish.statuses).await?;
         let mut entries = task_entries(store, run, &tasks, &mut names).await?;
-        entries.retain(|entry| wish.agent.as_ref().is_none_or(|agent| entry.agent == *agent));
+        entries.retain(|entry| {
+            wish.agent.as_ref().is_none_or(|agent| entry.agent == *agent || entry.agent_type == *agent)
+        });
         let room = wish.limit - scanned.entries.len();
         scanned.more |= entries.len() > room;
         entries.truncate(room);

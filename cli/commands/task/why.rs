@@ -12,7 +12,8 @@ use maestro_store::record::TaskRecord;
 use maestro_store::runs::TaskView;
 use serde::Serialize;
 
-use super::entry::{WorkerNames, counted, shared_parts, state_phrase, why as reason_text};
+use super::entry::{WorkerNames, agent_name, counted, shared_parts, state_phrase, why as reason_text};
+use super::why_elsewhere;
 use super::why_queued::queued;
 use crate::failure::Failure;
 use crate::ids::FoundTask;
@@ -95,7 +96,7 @@ pub(crate) async fn explain(store: &Store, found: &FoundTask) -> Result<Explanat
         id: task.id.to_string(),
         run: task.id.run.to_string(),
         step: task.own.label(),
-        agent: shared.agent.to_string(),
+        agent: agent_name(&shared),
         status: task.status.word(),
         phrase: state_phrase(task.status),
         why: because.why,
@@ -138,6 +139,9 @@ async fn turn(store: &Store, task: &TaskView) -> Result<Because, Failure> {
 
 /// A task that other tasks have not let go.
 async fn blocked(store: &Store, task: &TaskView) -> Result<Because, Failure> {
+    if let Some(because) = why_elsewhere::blocked(store, task).await? {
+        return Ok(because);
+    }
     let before = predecessors(store, &task.id.run, task.id.index).await?;
     let total = before.len();
     let open: Vec<_> = before.into_iter().filter(|(task, _)| !task.status.is_final()).collect();
@@ -320,6 +324,9 @@ fn failed(task: &TaskView, record: &TaskRecord, text: String, circumstances: &st
 /// A task that can no longer run: which steps are to blame.
 async fn skipped(store: &Store, task: &TaskView) -> Result<Because, Failure> {
     let mut because = Because::of("what it waited for cannot happen any more");
+    for detail in why_elsewhere::ended_badly(store, task).await? {
+        because = because.detail(detail);
+    }
     let before = predecessors(store, &task.id.run, task.id.index).await?;
     let ended = before.iter().filter(|(other, edge)| match edge {
         EdgeKind::Needs | EdgeKind::OnSuccess | EdgeKind::Item => other.status != TaskStatus::Completed,

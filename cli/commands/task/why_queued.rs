@@ -8,6 +8,8 @@ use maestro_store::step::CellMode;
 use maestro_store::worker::{AttachedProcess, ProcessRole};
 
 use super::why::Because;
+use super::why_agent::for_agent;
+use crate::commands::queue::{pause_hint, pause_note};
 use crate::failure::Failure;
 use crate::ids::id_list;
 
@@ -28,8 +30,11 @@ pub(crate) async fn queued(
     task: &TaskView,
     shared: &SharedSpec,
 ) -> Result<Because, Failure> {
-    if store.cell_mode().await? == CellMode::Paused {
-        return Ok(Because::of("the cluster is paused: nothing new is started"));
+    let mode = store.mode().await?;
+    if mode.mode == CellMode::Paused {
+        return Ok(
+            Because::of(format!("{}: nothing new is started", pause_note(&mode))).hint(pause_hint(&mode))
+        );
     }
     let place = task.record.as_ref().and_then(|record| record.place.as_deref());
     if place == Some(HELD) {
@@ -45,6 +50,8 @@ pub(crate) async fn queued(
         expansion(&processes)
     } else if let Some(name) = queue.strip_prefix("w:") {
         bound(name, &processes)
+    } else if let Some(id) = queue.strip_prefix("i:") {
+        for_agent(store, id, shared, &processes).await?
     } else {
         for_types(store, queue, &processes).await?
     };
@@ -131,7 +138,7 @@ async fn for_types(store: &Store, queue: &str, processes: &[AttachedProcess]) ->
     Ok(listed(Because::of("it is about to start: a worker has room"), &free))
 }
 
-fn is_full(worker: &AttachedProcess) -> bool {
+pub(super) fn is_full(worker: &AttachedProcess) -> bool {
     worker.holds.max(worker.status.running) >= worker.about.slots
 }
 
@@ -146,7 +153,7 @@ fn listed(mut because: Because, workers: &[&AttachedProcess]) -> Because {
 }
 
 /// `worker a on host1: 4 of 4 slots, serves noop, shell`.
-fn worker_line(worker: &AttachedProcess) -> String {
+pub(super) fn worker_line(worker: &AttachedProcess) -> String {
     let trouble = worker.status.trouble.as_ref().map(|trouble| format!("; {trouble}")).unwrap_or_default();
     let draining = if worker.status.draining { "; draining" } else { "" };
     let types = if worker.types.is_empty() { "nothing".to_owned() } else { worker.types.join(", ") };

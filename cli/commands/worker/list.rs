@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 
 use clap::Args;
 use maestro_model::ids::Incarnation;
-use maestro_store::worker::{AttachedProcess, ProcessRole};
+use maestro_store::worker::{AttachedProcess, ProcessRole, TaskUsage};
 use serde::Serialize;
 
 use crate::cluster::open_store;
+use crate::commands::agent::mebibytes;
 use crate::commands::{CommandContext, Outcome};
 use crate::exit::Exit;
 use crate::output::foreign::cut;
-use crate::output::moment::{age, as_rfc3339, as_seconds, now_ms};
+use crate::output::moment::{age, as_rfc3339, as_seconds, duration, now_ms};
 use crate::output::shape::{Column, Field, Shape};
 use crate::output::tone::Tone;
 
@@ -21,7 +22,7 @@ const TYPES_COLUMNS: usize = 40;
 /// Flags of `worker list`: none.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "A worker that ended properly is not in the list; `lost` is one that went silent.\n\n\
+    after_help = "Memory and CPU time are those of the running tasks, by the last heartbeat. A worker that ended properly is not in the list; `lost` is one that went silent.\n\n\
                         Example:\n  maestro worker list"
 )]
 pub(crate) struct WorkerListArgs {}
@@ -49,8 +50,10 @@ pub(crate) struct ProcessEntry {
     pub(crate) confinement: Vec<String>,
     /// What is wrong with its host.
     pub(crate) trouble: Option<String>,
-    /// Resident memory.
+    /// Resident memory of the process itself.
     pub(crate) memory_bytes: u64,
+    /// What its running tasks use, by the last heartbeat.
+    pub(crate) tasks: Vec<TaskUse>,
     #[serde(serialize_with = "as_rfc3339")]
     pub(crate) since: u64,
     #[serde(serialize_with = "as_rfc3339")]
@@ -59,6 +62,41 @@ pub(crate) struct ProcessEntry {
     #[serde(rename = "heartbeat_age", serialize_with = "as_seconds")]
     pub(crate) heartbeat_age_ms: u64,
     pub(crate) version: String,
+}
+
+/// What one running task uses, all its processes together.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct TaskUse {
+    pub(crate) task: String,
+    /// The agent, else its type.
+    pub(crate) agent: String,
+    pub(crate) attempt: u32,
+    /// Its first process.
+    pub(crate) pid: u32,
+    pub(crate) processes: u32,
+    pub(crate) memory_bytes: u64,
+    /// Processor time, seconds.
+    #[serde(rename = "cpu", serialize_with = "as_seconds")]
+    pub(crate) cpu_ms: u64,
+    /// Since it wrote something, seconds.
+    #[serde(rename = "silent", serialize_with = "as_seconds")]
+    pub(crate) silent_ms: u64,
+}
+
+impl TaskUse {
+    fn of(usage: &TaskUsage) -> TaskUse {
+        let agent = usage.assigned.as_ref().map_or_else(|| usage.agent.to_string(), ToString::to_string);
+        TaskUse {
+            task: usage.task.to_string(),
+            agent,
+            attempt: usage.attempt.0,
+            pid: usage.pid,
+            processes: usage.processes,
+            memory_bytes: usage.memory_bytes,
+            cpu_ms: usage.cpu_ms,
+            silent_ms: usage.silent_ms,
+        }
+    }
 }
 
 impl ProcessEntry {
@@ -82,6 +120,7 @@ impl ProcessEntry {
             confinement: process.about.confinement,
             trouble: process.status.trouble,
             memory_bytes: process.status.memory_bytes,
+            tasks: process.status.tasks.iter().map(TaskUse::of).collect(),
             since: process.since_ms,
             last_heartbeat: process.beat_ms,
             heartbeat_age_ms: now_ms.saturating_sub(process.beat_ms),
@@ -112,6 +151,8 @@ const SHAPE: Shape<ProcessEntry> = Shape {
             ProcessRole::Worker => Field::number(format!("{}/{}", one.slots_used, one.slots)),
             ProcessRole::Coordinator => Field::none(),
         }),
+        Column::new("MEMORY", |one| sum(one, |used| used.memory_bytes, mebibytes)),
+        Column::new("CPU", |one| sum(one, |used| used.cpu_ms, duration)),
         Column::new("AGENTS", |one| {
             let types = (!one.agents.is_empty()).then(|| cut(&one.agents.join(","), TYPES_COLUMNS));
             Field::or_none(types)
@@ -124,6 +165,12 @@ const SHAPE: Shape<ProcessEntry> = Shape {
     name: |one| one.name.clone(),
     none: "no worker and no coordinator is there; `maestro up` starts a whole cluster here",
 };
+
+/// What all running tasks use together.
+fn sum(one: &ProcessEntry, part: fn(&TaskUse) -> u64, shown: fn(u64) -> String) -> Field {
+    let runs = !one.tasks.is_empty();
+    if runs { Field::number(shown(one.tasks.iter().map(part).sum())) } else { Field::none() }
+}
 
 /// Lists them by name, workers first.
 pub(crate) fn run(_args: &WorkerListArgs, context: &CommandContext) -> Outcome {

@@ -62,7 +62,9 @@ pub(crate) fn run(args: &CreateArgs, context: &CommandContext) -> Outcome {
     let names: Vec<String> = vars.keys().cloned().collect();
     context.block_on(0, async {
         let store = open_store(&context.settings()?).await?;
-        let registered: Vec<String> = store.agent_types().await?.into_keys().map(String::from).collect();
+        let types = store.agent_types().await?.into_keys().map(String::from);
+        let agents = store.assignments().await?.into_keys().map(String::from);
+        let registered: Vec<String> = types.chain(agents).collect();
         let read = read_definition(&args.definition, &registered, &names, context)?;
     show_warnings(&read.parsed, context);
         let own_name = &read.parsed.workflow.name.value;

@@ -79,6 +79,11 @@ impl LocalRun {
         }
     }
 
+    /// Where its trace is, if it was traced.
+    pub(super) fn trace_file(&self) -> PathBuf {
+        self.folder.join("trace.json")
+    }
+
     /// Prints its logs, each task's last attempt.
     ///
     /// # Errors
@@ -127,7 +132,13 @@ impl LocalRun {
             Err(error) => return Err(cannot(&error)),
         };
         let at_ms = written_at(&path);
-        let source = LogSource { task: task.id.clone(), step: task.step.clone(), attempt: task.attempt };
+        let source = LogSource {
+            task: task.id.clone(),
+            step: task.step.clone(),
+            attempt: task.attempt,
+            // A file has no times of its lines.
+            traced: false,
+        };
         let mut reader = BufReader::new(file);
         let mut printed = false;
         loop {

@@ -148,7 +148,7 @@ impl ShownRun<'_> {
     async fn print_all(&mut self, run: &RunRecord) -> Result<(), Failure> {
         for task in self.started(run).await? {
             let Some(record) = &task.record else { continue };
-            let mut log = open_log(&task, record.attempt);
+            let mut log = open_log(&task, record.attempt, run.trace);
             while let Some(lines) = log.cursor.next(self.store).await? {
                 self.print(&lines, &log.source)?;
             }
@@ -196,7 +196,7 @@ impl ShownRun<'_> {
             let Some(record) = &task.record else { continue };
             let key = (task.id.index, record.attempt.0);
             if !self.done.contains(&key) && !self.open.contains_key(&key) {
-                self.open.insert(key, open_log(&task, record.attempt));
+                self.open.insert(key, open_log(&task, record.attempt, run.trace));
             }
             let runs = matches!(task.status.word(), "running");
             for (_, log) in self.open.range_mut((key.0, 0)..=(key.0, u32::MAX)) {
@@ -237,10 +237,10 @@ impl ShownRun<'_> {
     }
 }
 
-fn open_log(task: &TaskView, attempt: Attempt) -> OpenLog {
+fn open_log(task: &TaskView, attempt: Attempt, traced: bool) -> OpenLog {
     OpenLog {
-        cursor: LogCursor::new(task.id.clone(), attempt),
-        source: LogSource { task: task.id.to_string(), step: task.own.label(), attempt: attempt.0 },
+        cursor: LogCursor::new(task.own.origin.clone().unwrap_or_else(|| task.id.clone()), attempt),
+        source: LogSource { task: task.id.to_string(), step: task.own.label(), attempt: attempt.0, traced },
         ended: None,
     }
 }

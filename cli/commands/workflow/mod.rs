@@ -8,8 +8,13 @@ mod graph;
 mod list;
 mod local_logs;
 mod logs;
+mod resume_hint;
 mod run;
 mod run_entry;
+mod run_found;
+mod run_params;
+mod run_plan;
+mod run_ready;
 mod runs;
 mod schema;
 mod show;
@@ -17,10 +22,14 @@ mod source;
 mod status;
 mod step_entry;
 mod stop;
+mod trace;
 mod validate;
 mod watch;
 
 use clap::Subcommand;
+
+pub(crate) use status::print_run;
+pub(crate) use stop::stop_runs;
 
 use super::{CommandContext, Outcome};
 
@@ -44,6 +53,8 @@ pub(crate) enum WorkflowCommand {
     Status(status::RunStatusArgs),
     /// Print what the agents of a run printed
     Logs(logs::RunLogsArgs),
+    /// Print or write what happened when, for a trace viewer
+    Trace(trace::RunTraceArgs),
     /// Stop a run, or all runs of a workflow
     Stop(stop::StopArgs),
     /// Check a definition, without any cluster
@@ -72,6 +83,7 @@ pub(crate) fn run(command: WorkflowCommand, context: &CommandContext) -> Outcome
         WorkflowCommand::Runs(args) => runs::run(&args, context),
         WorkflowCommand::Status(args) => status::run(&args, context),
         WorkflowCommand::Logs(args) => logs::run(&args, context),
+        WorkflowCommand::Trace(args) => trace::run(&args, context),
         WorkflowCommand::Stop(args) => stop::run(&args, context),
         WorkflowCommand::Validate(args) => validate::run(&args, context),
         WorkflowCommand::Schema(args) => schema::run(&args, context),

@@ -26,6 +26,12 @@ pub(crate) struct StopArgs {
     /// Why, for those who look later
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     reason: String,
+    /// Print which runs would be stopped, and stop none
+    #[arg(long)]
+    dry_run: bool,
+    /// Accepted for scripts; this command never asks
+    #[arg(long)]
+    yes: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -51,20 +57,40 @@ pub(crate) fn run(args: &StopArgs, context: &CommandContext) -> Outcome {
     context.block_on(0, async {
         let store = open_store(&context.settings()?).await?;
         let runs = runs_meant(&store, &args.run).await?;
-        let mut records = Vec::new();
-        let mut sentences = Vec::new();
-        for run in &runs {
-            let (status, sentence) = stop(&store, run, &args.reason).await?;
-            sentences.push(format!("run `{}` ({}) {sentence}", run.id, run.workflow));
-            records.push(StoppedRecord { id: run.id.to_string(), workflow: run.workflow.clone(), status });
+        if args.dry_run {
+            let record = |run: &RunRecord| StoppedRecord {
+                id: run.id.to_string(),
+                workflow: run.workflow.clone(),
+                status: run.status.word(),
+            };
+            context.printer.list(&runs.iter().map(record).collect::<Vec<_>>(), &SHAPE)?;
+            context.printer.note("nothing was stopped");
+            return Ok(Exit::Done);
         }
-        match (context.printer.form(), records.as_slice()) {
-            (Form::Table, _) => context.printer.lines(&sentences.join("\n"))?,
-            (_, [only]) => context.printer.record(only, &SHAPE)?,
-            (_, several) => context.printer.list(several, &SHAPE)?,
-        }
-        Ok(Exit::Done)
+        stop_runs(&store, &runs, &args.reason, context).await
     })
+}
+
+/// Stops runs and says what became of each.
+pub(crate) async fn stop_runs(
+    store: &Store,
+    runs: &[RunRecord],
+    reason: &str,
+    context: &CommandContext,
+) -> Outcome {
+    let mut records = Vec::new();
+    let mut sentences = Vec::new();
+    for run in runs {
+        let (status, sentence) = stop(store, run, reason).await?;
+        sentences.push(format!("run `{}` ({}) {sentence}", run.id, run.workflow));
+        records.push(StoppedRecord { id: run.id.to_string(), workflow: run.workflow.clone(), status });
+    }
+    match (context.printer.form(), records.as_slice()) {
+        (Form::Table, _) => context.printer.lines(&sentences.join("\n"))?,
+        (_, [only]) => context.printer.record(only, &SHAPE)?,
+        (_, several) => context.printer.list(several, &SHAPE)?,
+    }
+    Ok(Exit::Done)
 }
 
 /// A name means every run of that workflow that goes on; anything else one run.

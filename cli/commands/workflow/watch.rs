@@ -29,6 +29,9 @@ pub(super) async fn watch(store: &Store, run: &RunRecord, context: &CommandConte
     let plans = step_plans(store, run, &steps).await?;
     let view = RunView::new(&run.workflow, run.id.as_str(), run.created_at_ms, plans);
     let mut display = RunDisplay::new(view, &context.printer, &context.surroundings()?);
+    if run.trace {
+        display = display.traced();
+    }
     let mut labels: HashMap<u32, (String, Option<u32>)> = steps.into_iter().map(label).collect();
     if run.tasks <= NAMES_AHEAD_MAX {
         let items = store.tasks(&run.id, run.steps..run.tasks).await?;
@@ -36,6 +39,9 @@ pub(super) async fn watch(store: &Store, run: &RunRecord, context: &CommandConte
     }
     let from = EventPosition::at(run.created_at_ms);
     let mut following = Following::new(store, &run.id, from, labels);
+    if run.trace {
+        following = following.traced();
+    }
     let mut interruptions = Interruptions::take_over()?;
     tokio::select! {
         end = following.until_the_end(&mut display) => end.map(|_| Exit::Done),

@@ -9,26 +9,26 @@ use super::expand::{StepShape, shape};
 use super::inputs::{Given, RunInputs, refuse_name};
 use super::number::{Numbering, StepPlace};
 use super::spec::{SharedSpecs, SpecMaker, priority_of, references, workspace_of};
-use crate::agent_type::AgentType;
+use crate::catalogue::{AgentCatalogue, NamedAgent, UnknownAgent};
 use crate::diagnostic::Diagnostics;
 use crate::ids::AgentSlug;
 use crate::plan::{
     Dependent, EdgeKind, Plan, PlannedTask, QueueName, RunPolicy, TASKS_PER_RUN_MAX, TaskKind,
 };
 use crate::template::Root;
-use crate::workflow::{StepEdge, Workflow, WorkspaceName};
+use crate::workflow::{Step, StepEdge, Workflow, WorkspaceName};
 
 /// Makes a plan.
 ///
-/// `agents` are the known types; the plan takes over those that are used.
+/// `agents` are the known agents and types; the plan takes over the types that are used.
 ///
 /// # Errors
-/// An agent type that is not known or reads what this run does not have; a `foreach` that gives no
+/// An agent or type that is not known or reads what this run does not have; a `foreach` that gives no
 /// list, or more tasks than a run may have; a parameter that a first step reads and nobody gave.
 pub fn compile(
     workflow: &Workflow,
     inputs: &RunInputs,
-    agents: &IndexMap<AgentSlug, AgentType>,
+    agents: &AgentCatalogue,
 ) -> Result<Plan, Diagnostics> {
     let given = Given::new(workflow, inputs);
     let mut problems = Diagnostics::default();
@@ -41,7 +41,7 @@ pub fn compile(
     check_count(workflow, shapes.as_deref(), &mut problems);
     let ends = StepEnds::new(workflow);
     check_parameters(workflow, &given, &ends, &mut problems);
-    let bound = bound_agents(workflow);
+    let bound = bound_agents(workflow, agents);
     let maker = SpecMaker::new(workflow, inputs, &bound, agents, &given, &mut problems);
     let shapes = match shapes {
         Some(shapes) if !problems.has_errors() => shapes,
@@ -55,19 +55,26 @@ pub fn compile(
         fail_fast: workflow.fail_fast,
         trace: inputs.trace,
     };
+    plan.context.folder.clone_from(&inputs.folder);
+    plan.context.trace = inputs.trace;
     plan.bound_agents = bound;
+    plan.definition = Some(workflow.source.text().to_owned());
     Ok(plan)
 }
 
-fn check_agents(workflow: &Workflow, agents: &IndexMap<AgentSlug, AgentType>, problems: &mut Diagnostics) {
+fn check_agents(workflow: &Workflow, agents: &AgentCatalogue, problems: &mut Diagnostics) {
     let mut seen = BTreeSet::new();
     for step in &workflow.steps {
-        let slug = &step.agent.value;
-        if agents.contains_key(slug) || !seen.insert(slug) {
+        let name = &step.agent.value;
+        let Err(unknown) = agents.find(name.as_str()) else { continue };
+        if !seen.insert(name) {
             continue;
         }
-        let problem = workflow.source.error(step.agent.place.clone(), format!("unknown agent type `{slug}`"));
-        problems.push(problem.nearest(slug.as_str(), agents.keys().map(AgentSlug::as_str)));
+        let problem = workflow.source.error(step.agent.place.clone(), unknown.to_string());
+        problems.push(match unknown {
+            UnknownAgent::Name { .. } => problem.nearest(name.as_str(), agents.names()),
+            UnknownAgent::Type { .. } => problem.hint("register it with `maestro agent register`"),
+        });
     }
 }
 
@@ -112,11 +119,16 @@ fn check_parameters(workflow: &Workflow, given: &Given, ends: &StepEnds, problem
     }
 }
 
-/// Every type named by a step with `workspace: run`, sorted.
-fn bound_agents(workflow: &Workflow) -> Vec<AgentSlug> {
+/// Every type named by a step with `workspace: run`, sorted. An agent works in its own folder whatever
+/// the step says, so it binds the run to no worker.
+fn bound_agents(workflow: &Workflow, agents: &AgentCatalogue) -> Vec<AgentSlug> {
     let bound =
         workflow.steps.iter().filter(|step| workspace_of(workflow, step) == Some(&WorkspaceName::Run));
-    let slugs: BTreeSet<AgentSlug> = bound.map(|step| step.agent.value.clone()).collect();
+    let slugs: BTreeSet<AgentSlug> = bound
+        .map(|step| &step.agent.value)
+        .filter(|name| agents.find(name.as_str()).is_ok_and(|found| found.assigned.is_none()))
+        .cloned()
+        .collect();
     slugs.into_iter().collect()
 }
 
@@ -176,7 +188,7 @@ impl StepEnds {
 /// Everything that a plan is put together from.
 struct Assembly<'a> {
     workflow: &'a Workflow,
-    agents: &'a IndexMap<AgentSlug, AgentType>,
+    agents: &'a AgentCatalogue,
     ends: StepEnds,
     bound: &'a [AgentSlug],
     maker: SpecMaker<'a>,
@@ -195,7 +207,7 @@ impl Assembly<'_> {
         let mut agents = IndexMap::new();
         let mut tasks = Vec::new();
         for place in &numbering.order {
-            let agent = &self.agents[&self.workflow.steps[*place].agent.value];
+            let agent = self.agent(&self.workflow.steps[*place]).agent_type;
             if !agents.contains_key(&agent.slug) {
                 agents.insert(agent.slug.clone(), agent.clone());
             }
@@ -218,25 +230,36 @@ impl Assembly<'_> {
             tasks,
             roots: numbering.roots,
             bound_agents: Vec::new(),
+            definition: None,
+            key: None,
+            waits_for: Vec::new(),
+            seeds: Default::default(),
         }
     }
 
     fn places(&self, shapes: &[StepShape]) -> Vec<StepPlace> {
         let bound_queue = QueueName::agents(self.bound);
         let steps = self.workflow.steps.iter().zip(shapes).enumerate();
-        let place = |(place, (step, shape)): (usize, (&crate::workflow::Step, &StepShape))| {
+        let place = |(place, (step, shape)): (usize, (&Step, &StepShape))| {
             let bound = workspace_of(self.workflow, step) == Some(&WorkspaceName::Run);
-            let queue = match shape {
-                StepShape::Group(_) => None,
-                StepShape::Expand(_) => Some(QueueName::expand()),
-                StepShape::Single if bound => Some(bound_queue.clone()),
-                StepShape::Single => Some(QueueName::agent(&step.agent.value)),
+            let agent = self.agent(step);
+            let queue = match (shape, agent.assigned) {
+                (StepShape::Group(_), _) => None,
+                (StepShape::Expand(_), _) => Some(QueueName::expand()),
+                (StepShape::Single, Some(assigned)) => Some(QueueName::assigned(&assigned.id)),
+                (StepShape::Single, None) if bound => Some(bound_queue.clone()),
+                (StepShape::Single, None) => Some(QueueName::agent(&agent.agent_type.slug)),
             };
             let items = if let StepShape::Group(items) = shape { items.len() as u32 } else { 0 };
             let root = self.ends.is_root(place);
-            StepPlace { queue, priority: priority_of(self.workflow, step), root, items }
+            StepPlace { queue, priority: priority_of(self.workflow, step, agent), root, items }
         };
         steps.map(place).collect()
+    }
+
+    fn agent(&self, step: &Step) -> NamedAgent<'_> {
+        let found = self.agents.find(step.agent.value.as_str());
+        found.expect("`check_agents` refuses a workflow with an unknown one")
     }
 
     fn step_task(
@@ -248,7 +271,7 @@ impl Assembly<'_> {
         lookup: &dyn Fn(&str) -> Option<u32>,
     ) -> PlannedTask {
         let step = &self.workflow.steps[place];
-        let agent = &self.agents[&step.agent.value];
+        let agent = self.agent(step);
         let single = matches!(shape, StepShape::Single);
         let certain = matches!(shape, StepShape::Group(_));
         let spec = self.maker.spec(step, agent, !single, certain, lookup);

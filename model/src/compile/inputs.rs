@@ -23,6 +23,8 @@ pub struct RunInputs {
     pub default_timeout_ms: u64,
     /// Whether a trace is kept.
     pub trace: bool,
+    /// `<< run.folder >>`: where the command was typed.
+    pub folder: Option<String>,
 }
 
 impl Default for RunInputs {
@@ -32,6 +34,7 @@ impl Default for RunInputs {
             params: IndexMap::new(),
             default_timeout_ms: 1_800_000,
             trace: false,
+            folder: None,
         }
     }
 }
@@ -69,6 +72,8 @@ impl Given {
             version: workflow.version.clone(),
             vars: self.vars.clone(),
             params: self.params.clone(),
+            folder: None,
+            trace: false,
         }
     }
 

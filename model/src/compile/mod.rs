@@ -21,3 +21,4 @@ mod tests;
 
 pub use assemble::compile;
 pub use inputs::{DEFAULT_PRIORITY, RunInputs};
+pub(crate) use spec::{agent_type_names, references};

@@ -11,6 +11,7 @@ use indexmap::IndexMap;
 
 use super::inputs::{DEFAULT_PRIORITY, Given, RunInputs};
 use crate::agent_type::AgentType;
+use crate::catalogue::{AgentCatalogue, NamedAgent};
 use crate::diagnostic::Diagnostics;
 use crate::ids::{AgentSlug, StepId};
 use crate::plan::{QueueName, References, SharedSpec, WorkspaceChoice};
@@ -35,7 +36,7 @@ impl<'a> SpecMaker<'a> {
         workflow: &'a Workflow,
         inputs: &'a RunInputs,
         bound: &[AgentSlug],
-        agents: &IndexMap<AgentSlug, AgentType>,
+        agents: &'a AgentCatalogue,
         given: &Given,
         problems: &mut Diagnostics,
     ) -> SpecMaker<'a> {
@@ -45,12 +46,13 @@ impl<'a> SpecMaker<'a> {
             if agent_names.contains_key(slug) {
                 continue;
             }
-            let Some(agent) = agents.get(slug) else {
+            let Ok(NamedAgent { agent_type, .. }) = agents.find(slug.as_str()) else {
                 continue;
             };
-            let names = agent_type_names(agent);
+            let names = agent_type_names(agent_type);
             for name in names.iter().filter(|name| given.lacks(name)) {
-                let message = format!("agent type `{slug}` reads `{name}`, which this run does not have");
+                let read_by = &agent_type.slug;
+                let message = format!("agent type `{read_by}` reads `{name}`, which this run does not have");
                 let problem = workflow.source.error(step.agent.place.clone(), message);
                 problems.push(problem.hint(match name.root {
                     Root::Params => "give it with `--param`",
@@ -68,31 +70,36 @@ impl<'a> SpecMaker<'a> {
     pub(super) fn spec(
         &self,
         step: &Step,
-        agent: &AgentType,
+        agent: NamedAgent<'_>,
         items: bool,
         certain: bool,
         places: &dyn Fn(&str) -> Option<u32>,
     ) -> SharedSpec {
         let defaults = &self.workflow.defaults;
+        let NamedAgent { agent_type, assigned } = agent;
         let mut env: IndexMap<String, String> = IndexMap::new();
         for (name, text) in defaults.env.iter().chain(&step.env) {
             env.insert(name.clone(), text.text().to_owned());
         }
-        let workspace = match workspace_of(self.workflow, step) {
-            None | Some(WorkspaceName::Task) => WorkspaceChoice::Task,
-            Some(WorkspaceName::Run) => WorkspaceChoice::Run,
-            Some(WorkspaceName::Step(id)) => WorkspaceChoice::Step(id.clone()),
+        let workspace = match (assigned, workspace_of(self.workflow, step)) {
+            // An agent has a folder of its own, wherever the workflow would put a type.
+            (Some(_), _) => WorkspaceChoice::Assigned,
+            (None, None | Some(WorkspaceName::Task)) => WorkspaceChoice::Task,
+            (None, Some(WorkspaceName::Run)) => WorkspaceChoice::Run,
+            (None, Some(WorkspaceName::Step(id))) => WorkspaceChoice::Step(id.clone()),
         };
-        let queue = match (&workspace, &self.bound_queue) {
-            (WorkspaceChoice::Run, Some(queue)) => queue.clone(),
-            _ => QueueName::agent(&agent.slug),
+        let queue = match (assigned, &workspace, &self.bound_queue) {
+            (Some(assigned), ..) => QueueName::assigned(&assigned.id),
+            (None, WorkspaceChoice::Run, Some(queue)) => queue.clone(),
+            _ => QueueName::agent(&agent_type.slug),
         };
         let when = step.when.as_ref().filter(|_| !certain);
         SharedSpec {
-            agent: agent.slug.clone(),
+            agent: agent_type.slug.clone(),
+            assigned: assigned.map(|assigned| assigned.id.clone()),
             queue,
-            priority: priority_of(self.workflow, step),
-            role: step.role.clone(),
+            priority: priority_of(self.workflow, step, agent),
+            role: step.role.clone().or_else(|| assigned.and_then(|assigned| assigned.role.clone())),
             prompt: step.prompt.as_ref().filter(|_| items).map(|prompt| prompt.text().to_owned()),
             references: self.shared_references(step, items, when, places),
             when: when.map(|when| when.text().to_owned()),
@@ -101,10 +108,13 @@ impl<'a> SpecMaker<'a> {
             timeout_ms: step
                 .timeout_ms
                 .or(defaults.timeout_ms)
-                .or(agent.timeout_ms)
+                .or(agent_type.timeout_ms)
                 .unwrap_or(self.inputs.default_timeout_ms),
             queue_timeout_ms: step.queue_timeout_ms.or(defaults.queue_timeout_ms),
-            stall_timeout_ms: step.stall_timeout_ms.or(defaults.stall_timeout_ms).or(agent.stall_timeout_ms),
+            stall_timeout_ms: step
+                .stall_timeout_ms
+                .or(defaults.stall_timeout_ms)
+                .or(agent_type.stall_timeout_ms),
             retry: retry_policy(&step.retry, &defaults.retry),
             workspace,
             continue_on: step.continue_on,
@@ -123,12 +133,19 @@ impl<'a> SpecMaker<'a> {
         let publish = step.publish.values().flat_map(|value| &value.templates);
         let texts = prompt.chain(when).chain(env).chain(publish).flat_map(|text| &text.names);
         let agent = self.agent_names.get(&step.agent.value).into_iter().flatten();
-        references(texts.chain(agent), places)
+        let mut references = references(texts.chain(agent), places);
+        // The record of the step whose folder is copied says where that folder is.
+        if let Some(WorkspaceName::Step(id)) = workspace_of(self.workflow, step)
+            && let Some(place) = places(id.as_str())
+        {
+            references.steps.insert(id.clone(), place);
+        }
+        references
     }
 }
 
 /// What names read beyond the run's context, with steps as numbers of their tasks.
-pub(super) fn references<'n>(
+pub(crate) fn references<'n>(
     names: impl Iterator<Item = &'n NameUse>,
     places: &dyn Fn(&str) -> Option<u32>,
 ) -> References {
@@ -153,9 +170,10 @@ pub(super) fn workspace_of<'w>(workflow: &'w Workflow, step: &'w Step) -> Option
     step.workspace.as_ref().or(workflow.defaults.workspace.as_ref()).map(|name| &name.value)
 }
 
-/// The priority of a step, by itself or by the workflow's defaults.
-pub(super) fn priority_of(workflow: &Workflow, step: &Step) -> u8 {
-    step.priority.or(workflow.defaults.priority).unwrap_or(DEFAULT_PRIORITY)
+/// The priority of a step: by itself, by the workflow's defaults, or by its agent.
+pub(super) fn priority_of(workflow: &Workflow, step: &Step, agent: NamedAgent<'_>) -> u8 {
+    let agents = || agent.assigned.and_then(|assigned| assigned.priority);
+    step.priority.or(workflow.defaults.priority).or_else(agents).unwrap_or(DEFAULT_PRIORITY)
 }
 
 fn retry_policy(own: &RetryRules, defaults: &RetryRules) -> RetryPolicy {
@@ -172,7 +190,7 @@ fn retry_policy(own: &RetryRules, defaults: &RetryRules) -> RetryPolicy {
 
 /// Every name that a template of an agent type reads. Texts that are no templates were refused when
 /// the type was read.
-fn agent_type_names(agent: &AgentType) -> Vec<NameUse> {
+pub(crate) fn agent_type_names(agent: &AgentType) -> Vec<NameUse> {
     let command = agent.command.iter().flatten();
     let paths = agent.paths.read.iter().chain(&agent.paths.write);
     let texts = command.chain(agent.env.values()).chain(paths).chain(&agent.image);

@@ -1,12 +1,13 @@
 //! Plans as the store gets them: what tables say, and what must hold for every workflow.
 
+mod agents;
 mod random;
 
-use indexmap::IndexMap;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::agent_type::AgentType;
+use crate::catalogue::AgentCatalogue;
 use crate::diagnostic::{Colour, SourceText};
 use crate::ids::AgentSlug;
 use crate::plan::{EdgeKind, Plan, PlannedTask, TaskKind, WorkspaceChoice};
@@ -22,11 +23,13 @@ fn agent(slug: &str) -> AgentType {
         .expect("a lawful type")
 }
 
-fn agents(slugs: &[&str]) -> IndexMap<AgentSlug, AgentType> {
-    slugs.iter().map(|slug| (slug.parse().expect("a lawful slug"), agent(slug))).collect()
+fn agents(slugs: &[&str]) -> AgentCatalogue {
+    AgentCatalogue::of_types(
+        slugs.iter().map(|slug| (slug.parse().expect("a lawful slug"), agent(slug))).collect(),
+    )
 }
 
-fn all_agents() -> IndexMap<AgentSlug, AgentType> {
+fn all_agents() -> AgentCatalogue {
     agents(&["shell", "noop", "other"])
 }
 
@@ -276,7 +279,8 @@ steps:
   - {id: b, agent: picky, prompt: x}
 ";
     let mut known = agents(&["shell", "picky"]);
-    let picky = known.get_mut(&"picky".parse::<AgentSlug>().expect("a lawful slug")).expect("it is there");
+    let picky =
+        known.types.get_mut(&"picky".parse::<AgentSlug>().expect("a lawful slug")).expect("it is there");
     picky.env.insert("TARGET".to_owned(), "<< vars.target >> << state.region >>".to_owned());
     let problems = compile(&workflow(text), &RunInputs::default(), &known).expect_err("it lacks things");
     insta::assert_snapshot!(problems.render(Colour::Plain), @r"
@@ -355,7 +359,8 @@ steps:
 #[test]
 fn time_limits_come_from_the_step_then_the_workflow_then_the_agent_then_the_run() {
     let mut known = agents(&["shell", "slow"]);
-    let slow = known.get_mut(&"slow".parse::<AgentSlug>().expect("a lawful slug")).expect("it is there");
+    let slow =
+        known.types.get_mut(&"slow".parse::<AgentSlug>().expect("a lawful slug")).expect("it is there");
     (slow.timeout_ms, slow.stall_timeout_ms) = (Some(1), Some(2));
     let limits = |text: &str| {
         let plan = compile(&workflow(text), &RunInputs::default(), &known).expect("it is right");

@@ -39,7 +39,7 @@ pub enum Root {
 /// What can be read of a step after its id.
 pub const STEP_FIELDS: [&str; 6] = ["result", "outputs", "status", "reason", "exit_code", "message"];
 
-const RUN_FIELDS: [&str; 3] = ["id", "workflow", "version"];
+const RUN_FIELDS: [&str; 4] = ["id", "workflow", "version", "folder"];
 const TASK_FIELDS: [&str; 4] = ["id", "step", "index", "priority"];
 const AGENT_FIELDS: [&str; 5] = ["id", "type", "mode", "role", "priority"];
 

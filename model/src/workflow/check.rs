@@ -251,6 +251,12 @@ fn check_workspaces(
     let copies: Vec<_> = copies.collect();
     let pairs: Vec<(u32, u32)> = copies.iter().map(|(pair, ..)| *pair).collect();
     for ((pair, place, id), way) in copies.iter().zip(graph.ways(&pairs)) {
+        if workflow.steps[pair.0 as usize].foreach.is_some() {
+            let message = format!("step `{id}` is a `foreach`: each of its items has a folder of its own");
+            let problem = reader.source.error((*place).clone(), message);
+            reader.problems.push(problem.hint("name a step that leaves one folder"));
+            continue;
+        }
         if way {
             continue;
         }

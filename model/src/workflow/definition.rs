@@ -179,7 +179,7 @@ pub struct RetryRules {
     pub max_delay_ms: Option<u64>,
     /// Whether a wait is a random part of itself; true built in.
     pub jitter: Option<bool>,
-    /// Which failures are worth another try: one or a list; all of `exit`, `timeout`, `stalled`, `oom` built in.
+    /// Which failures are worth another try: one or a list; `exit`, `timeout`, `stalled` and `oom` built in.
     #[schemars(with = "Option<schema::RetryOnWords>")]
     pub on: Option<Vec<RetryOn>>,
 }

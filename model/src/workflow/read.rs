@@ -52,11 +52,12 @@ pub(super) const STEP_KEYS: [&str; 21] = [
 ];
 pub(super) const RETRY_KEYS: [&str; 6] = ["max_attempts", "delay", "backoff", "max_delay", "jitter", "on"];
 
-const RETRY_ON_WORDS: [(&str, RetryOn); 4] = [
+const RETRY_ON_WORDS: [(&str, RetryOn); 5] = [
     ("exit", RetryOn::Exit),
     ("timeout", RetryOn::Timeout),
     ("stalled", RetryOn::Stalled),
     ("oom", RetryOn::Oom),
+    ("budget", RetryOn::Budget),
 ];
 
 /// Most tries of one task.
@@ -252,10 +253,16 @@ fn read_foreach(reader: &mut YamlReader<'_>, node: &Node) -> Option<ForeachList>
 fn read_publish(reader: &mut YamlReader<'_>, node: &Node) -> IndexMap<String, PublishValue> {
     let mut values = IndexMap::new();
     for entry in reader.entries("publish", node) {
-        if entry.key.is_empty() || entry.key.starts_with(RESERVED_STATE_PREFIX) {
-            let message = format!("`{}` is not a key that a step can publish", entry.key);
+        // The audit stream is made of lines and tabs, in which a key stands as it is.
+        let unlawful = entry.key.is_empty() || entry.key.contains(char::is_control);
+        if unlawful || entry.key.starts_with(RESERVED_STATE_PREFIX) {
+            let message = format!("`{}` is not a key that a step can publish", entry.key.escape_debug());
             let problem = reader.source.error(entry.key_place.clone(), message);
-            reader.problems.push(problem.hint("keys that begin with `task:` are results of tasks"));
+            reader.problems.push(problem.hint(if unlawful {
+                "a key is not empty and has no control characters"
+            } else {
+                "keys that begin with `task:` are results of tasks"
+            }));
             continue;
         }
         let templates = read_templates(reader, "publish", &entry.value);

@@ -82,8 +82,8 @@ written_form!(
     /// One kind of failure or a list.
     RetryOnWords, {
         "anyOf": [
-            { "enum": ["exit", "timeout", "stalled", "oom"] },
-            { "type": "array", "items": { "enum": ["exit", "timeout", "stalled", "oom"] } }
+            { "enum": ["exit", "timeout", "stalled", "oom", "budget"] },
+            { "type": "array", "items": { "enum": ["exit", "timeout", "stalled", "oom", "budget"] } }
         ]
     }
 );

@@ -5,6 +5,9 @@
 -- Work per call is bounded; what is left over stands in `todo` and is done by the next call.
 
 local conclude
+-- Tasks of other runs that wait: a portion, and what has ended and must be told to them.
+local WAITERS_PORTION = 64
+local others, others_at = {}, 1
 
 -- An item ended: its group may end with it.
 local function item_ended(r, group, idx, st, reason)
@@ -44,6 +47,7 @@ local function count_end(r, idx, rec, st, reason, exit)
   r.open = r.open - 1
   r[st] = r[st] + 1
   tell(ENDS[st], r.id .. '.' .. idx, rec[ATT], rec[OWNER], reason .. (exit ~= '' and (':' .. exit) or ''))
+  if marked(r, 'w') then others[#others + 1] = { r = r, idx = idx } end
   local group = group_of(rec[WINDOW])
   if group then
     item_ended(r, group, idx, st, reason)
@@ -82,7 +86,7 @@ local function complete(r, idx, exit)
     local rec = read_record(text)
     set_end(rec, 'C', '', exit)
     after = join_record(rec)
-    known[text] = after
+    known[text], parsed[after] = after, rec
   end
   r.raw[idx] = after
   count_end(r, idx, known_record(after), 'C', '', exit)
@@ -110,7 +114,8 @@ end
 
 local function skip(r, idx)
   load_heads(r, { idx })
-  local rec = new_record(r.head[idx])
+  if marked(r, 'a') then load_records(r, { idx }) end
+  local rec = r.rec[idx] or new_record(r.head[idx])
   r.rec[idx] = rec
   conclude(r, idx, rec, 'K', '', '')
 end
@@ -137,6 +142,71 @@ local function load_edges(last)
   end
 end
 
+-- Whether an end satisfies who needs it.
+local function is_good(st, flags)
+  return st == 'C' or (st == 'F' and has(flags, 'f')) or (st == 'K' and has(flags, 's'))
+end
+
+local function is_over(r)
+  return r.status ~= 'running' and r.status ~= 'cancelling' and r.status ~= 'loading'
+end
+
+-- What a run comes to, or has come to.
+local function outcome_of(r)
+  if is_over(r) then return r.status end
+  if r.stop == 'timeout' or r.stop == 'lost' then return 'failed' end
+  if r.stop == 'cancel' then return 'cancelled' end
+  if r.bad > 0 then return 'failed' end
+  return r.N > 0 and 'cancelled' or 'completed'
+end
+
+-- Tells a task that what it needs in another run has ended.
+local function meet(r, idx, good)
+  left_of(r, { idx })
+  local l = r.left[idx]
+  if not l then return end
+  r.left_changed[idx] = true
+  if not good then
+    r.left[idx] = false
+    skip(r, idx)
+    return
+  end
+  l.needs = l.needs - 1
+  if l.needs == 0 and (not l.triggers or l.fired) then
+    r.left[idx] = false
+    r.ready[#r.ready + 1] = idx
+  end
+end
+
+-- Tells one portion of those in other runs who wait for a task that ended, or for anything of a run that
+-- ended: an item that never began satisfies nobody.
+local function tell_others(e)
+  local key = e.r.key .. ':waits'
+  local members
+  if e.idx == 'run' then
+    members = call('ZRANGE', key, 0, WAITERS_PORTION - 1)
+  else
+    members = call('ZRANGEBYSCORE', key, e.idx, e.idx, 'LIMIT', 0, WAITERS_PORTION)
+  end
+  if #members == 0 then return 0 end
+  call('ZREM', key, unpack(members))
+  for _, member in ipairs(members) do
+    local on, id, idx = match(member, '^(%S+) (%w+)%.(%d+)$')
+    local good
+    if on == 'run' then
+      good = outcome_of(e.r) == 'completed'
+    else
+      load_texts(e.r, { on })
+      local rec = view(e.r, on)
+      good = rec and is_good(rec[ST], rec[FLAGS])
+    end
+    local r = run_of(id)
+    if r then meet(r, idx, good) end
+  end
+  if #members == WAITERS_PORTION then others[#others + 1] = e end
+  return #members
+end
+
 -- Tells one portion of a task's dependents that it ended.
 local function walk(e)
   local r = e.r
@@ -148,7 +218,7 @@ local function walk(e)
     kinds[#kinds + 1] = kind
   end
   left_of(r, targets)
-  local good = e.st == 'C' or (e.st == 'F' and has(e.flags, 'f')) or (e.st == 'K' and has(e.flags, 's'))
+  local good = is_good(e.st, e.flags)
   for i, target in ipairs(targets) do
     local l = r.left[target]
     if l then
@@ -176,7 +246,7 @@ end
 
 -- Walks the edges of all that ended; what goes beyond the budget is left for later.
 local function settle()
-  while ended_at <= #ended do
+  while ended_at <= #ended or others_at <= #others do
     local last = #ended
     if edge_budget > 0 then load_edges(last) end
     while ended_at <= last do
@@ -187,6 +257,15 @@ local function settle()
         edge_budget = edge_budget - walk(e)
       else
         todo[#todo + 1] = 'E ' .. e.r.id .. ' ' .. e.idx .. ' ' .. e.chunk
+      end
+    end
+    if others_at <= #others then
+      local e = others[others_at]
+      others_at = others_at + 1
+      if edge_budget > 0 then
+        edge_budget = edge_budget - tell_others(e)
+      else
+        todo[#todo + 1] = 'O ' .. e.r.id .. ' ' .. e.idx
       end
     end
   end

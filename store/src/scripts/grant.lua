@@ -2,57 +2,81 @@
 
 local started = {}
 
+local function add_value(reply, kind, name, a, b, c)
+  local at = #reply
+  reply[at + 1], reply[at + 2], reply[at + 3], reply[at + 4], reply[at + 5] = kind, name, a, b, c
+end
+
 -- What the templates of a task read: outputs of steps, their records, shared state.
-local function gather(r, needs, values)
+local function gather(r, needs, reply)
+  local count = 0
   for kind, name in string.gmatch(needs, '(%a)(%S+)') do
     if kind == 's' then
       local key = string.gsub(name, '%%(%x%x)', function(hex) return string.char(tonumber(hex, 16)) end)
       local v = call('HMGET', prefix .. 'state:' .. key, 'v', 't')
-      values[#values + 1] = { 's', key, v[1], v[2] }
+      add_value(reply, 's', key, v[1], v[2], false)
     else
       local record = call('HGET', r.key .. ':task', name)
       if kind == 'g' then
         local w = window_of(r, 'g' .. name)
-        values[#values + 1] = { 'g', name, w and w.first or 0, w and (w.end_ - w.first) or 0, record }
+        add_value(reply, 'g', name, w and w.first or 0, w and (w.end_ - w.first) or 0, record)
       else
-        values[#values + 1] = { 'o', name, call('HGET', r.key .. ':out', name), record }
+        add_value(reply, 'o', name, call('HGET', r.key .. ':out', name), record, false)
       end
     end
+    count = count + 1
   end
+  return count
 end
 
-local function grant_reply(r, idx, rec)
-  load_heads(r, { idx })
-  local head = r.head[idx]
-  local values = {}
-  gather(r, head.needs, values)
-  gather(r, shared_of(r, rec[SHARED]).needs, values)
-  local spec = r.spec[idx]
-  local body = string.sub(spec, find(spec, '\n', 1, true) + 1)
-  return { r.id, idx, rec[ATT], rec[FAILS], rec[LOST], rec[PARKS], rec[HOST], rec[SHARED], rec[WINDOW], body, values }
+-- Adds a grant to a flat list: task, record, spec, where its agent is, number of values, and five words for
+-- each value. A list within the list would cost Redis more than all the words do.
+local function grant_reply(reply, r, idx)
+  if not r.spec[idx] then load_heads(r, { idx }) end
+  local rec = r.rec[idx]
+  local text = rec and join_record(rec) or r.raw[idx]
+  local shared = shared_of(r, view(r, idx)[SHARED])
+  -- Where its agent is now: a move since the submission counts.
+  local agent = is_assigned(shared.queue) and call('HGET', prefix .. 'assignments', string.sub(shared.queue, 3)) or ''
+  local at = #reply
+  reply[at + 1], reply[at + 2], reply[at + 3], reply[at + 4], reply[at + 5] = r.id .. '.' .. idx, text, r.spec[idx], agent, 0
+  local own = r.head[idx].needs
+  if own ~= '' then reply[at + 5] = gather(r, own, reply) end
+  if shared.needs ~= '' then reply[at + 5] = reply[at + 5] + gather(r, shared.needs, reply) end
+end
+
+-- Whether an assigned agent can start a task here: it has its folder on this worker, is not stopped and
+-- works on nothing.
+local function is_free_here(queue, name)
+  local text = call('HGET', prefix .. 'assignments', string.sub(queue, 3))
+  if not text then return false end
+  local agent = cjson.decode(text)
+  return agent.worker == name and not agent.held and call('EXISTS', prefix .. 'slots:' .. queue) == 0
 end
 
 -- The first tasks of several queues, the one that waited longest (by rank) before the others.
-local function heads_of(queues, want)
-  local lists, picks = {}, {}
+local function heads_of(queues, want, name)
+  local lists = {}
   for _, queue in ipairs(queues) do
     local members = call('ZRANGE', prefix .. 'q:' .. queue, 0, want, 'WITHSCORES')
-    if #members > 0 then lists[#lists + 1] = { queue = queue, members = members, at = 1 } end
+    local assigned = is_assigned(queue)
+    if #members > 0 and (not assigned or is_free_here(queue, name)) then lists[#lists + 1] = { queue = queue, members = members, at = 1, assigned = assigned, full = false } end
   end
   return lists
 end
 
 local function next_pick(lists)
-  local best
-  for _, list in ipairs(lists) do
-    local member = list.members[list.at]
-    if member and (not best or member < best.members[best.at]) then best = list end
+  local best, member
+  for i = 1, #lists do
+    local list = lists[i]
+    local first = list.members[list.at]
+    if first and (not best or first < member) then best, member = list, first end
   end
   if not best then return nil end
-  local member, score = best.members[best.at], tonumber(best.members[best.at + 1])
+  local score = best.members[best.at + 1]
   best.at = best.at + 2
-  local run, idx = match(member, '^%d+:(%w+)%.(%d+)$')
-  return { queue = best.queue, list = best, member = member, score = score, run = run, idx = idx, id = '' }
+  local task, run, idx = match(member, '^%d+:((%w+)%.(%d+))$')
+  return { queue = best.queue, list = best, member = member, score = score, run = run, idx = idx, task = task, id = '' }
 end
 
 -- Whether a type that is limited across the cluster has room for one more.
@@ -111,7 +135,11 @@ local function judge(pick, name, types, limits, used)
       return 'cancel'
     end
   end
-  if not has_room(limits, used, slug) then return 'full' end
+  if not has_room(limits, used, slug) then
+    -- The bell of the type calls whoever serves it; the one worker of an agent is to be called as well.
+    if is_assigned(pick.queue) then call('SADD', prefix .. 'short:' .. slug, pick.queue) end
+    return 'full'
+  end
   return 'grant'
 end
 
@@ -133,7 +161,7 @@ local function started_record(r, idx, inc)
     local rec = read_record(text)
     set_start(rec, inc)
     after = join_record(rec)
-    started[text] = after
+    started[text], parsed[after] = after, rec
   end
   r.raw[idx] = after
   return known_record(after)
@@ -150,15 +178,16 @@ local function take(pick, inc, name, limits, used, held)
     r.pin = name
     call('SADD', prefix .. 'pins:' .. name, r.id)
   end
-  local id = r.id .. '.' .. idx
+  local id = pick.task
   pick.id = id .. '.' .. rec[ATT]
   held.own[#held.own + 1] = id
-  if not shared.ends then shared.ends = format('%d', clk + shared.timeout + DEADLINE_GRACE_MS) end
-  held.deadlines[#held.deadlines + 1] = shared.ends
-  held.deadlines[#held.deadlines + 1] = 'a' .. pick.id
   if launches and limits[shared.slug] then
     call('SADD', prefix .. 'slots:' .. shared.slug, id)
     used[shared.slug] = used[shared.slug] + 1
+  end
+  if pick.list.assigned then
+    call('SADD', prefix .. 'slots:' .. pick.queue, id)
+    pick.list.full = true
   end
   if first_time then
     forget_queue_timeout(r, idx, rec)
@@ -203,9 +232,9 @@ end
 local function claim(inc, name, types, want, queues)
   -- A worker that drains asks for its own queue alone: it goes on with runs bound to it and takes no other.
   if #queues ~= 1 or queues[1] ~= 'w:' .. name then add_combined(queues, types) end
-  local lists = heads_of(queues, want)
+  local lists = heads_of(queues, want, name)
   local limits, used = read_limits(), {}
-  local held = { own = {}, deadlines = {}, virtual = {} }
+  local held = { own = {}, virtual = {} }
   local granted, removed = {}, {}
   local rounds = 0
   while #granted < want and rounds < 4 do
@@ -246,10 +275,7 @@ local function claim(inc, name, types, want, queues)
   end
   for queue, members in pairs(removed) do call('ZREM', prefix .. 'q:' .. queue, unpack(members)) end
   for queue, tag in pairs(held.virtual) do keep_virtual(queue, tag) end
-  if #held.own > 0 then
-    call('SADD', prefix .. 'own:' .. inc, unpack(held.own))
-    call('ZADD', prefix .. 'deadlines', unpack(held.deadlines))
-  end
+  if #held.own > 0 then call('SADD', prefix .. 'own:' .. inc, unpack(held.own)) end
   local more = false
   for _, list in ipairs(lists) do
     if list.members[list.at] then

@@ -1,5 +1,11 @@
 -- queues: how a ready task comes into its queue: through windows and gates, in a fair order.
 
+-- Whether a queue is that of an assigned agent: `i:<id>`. Everything that costs a request for such
+-- agents is behind this question, so that whoever has none pays nothing.
+local function is_assigned(queue)
+  return string.sub(queue, 1, 2) == 'i:'
+end
+
 local function type_list(queue)
   local types = {}
   for slug in string.gmatch(string.sub(queue, 3), '[^+]+') do types[#types + 1] = slug end
@@ -139,6 +145,22 @@ end
 
 local start_group
 
+-- Starts what is tried anew: its record says which attempt was the last. A range without a limit counts
+-- what was never claimed, one with a limit what is out.
+local function start_again(r, idx)
+  local rec = own_record(r, idx)
+  local w = rec[WINDOW] ~= '' and window_of(r, rec[WINDOW])
+  if r.head[idx].kind == 'g' then
+    start_group(r, idx, rec)
+    return
+  end
+  if w and (w.limit > 0 or rec[ATT] == '0') then
+    w.here = w.here + 1
+    r.win_changed[w.name] = true
+  end
+  enter(r, idx, rec, false)
+end
+
 -- Releases tasks of a window as far as it has room.
 local function refill(r, w)
   if w.next >= w.end_ then return end
@@ -164,13 +186,19 @@ local function refill(r, w)
     for idx = w.next, w.next + now - 1 do indexes[#indexes + 1] = format('%d', idx) end
     w.next = w.next + now
     r.win_changed[w.name] = true
-    load_heads(r, indexes)
+    if w.head then
+      for _, idx in ipairs(indexes) do r.head[idx] = w.head end
+    else
+      load_heads(r, indexes)
+    end
     -- A task that was cancelled before its release has a record.
-    if r.N > 0 then load_records(r, indexes) end
+    if r.N > 0 or r.marks ~= '' then load_records(r, indexes) end
     for _, idx in ipairs(indexes) do
       local head = r.head[idx]
       local there = view(r, idx)
-      if not there and head.kind == 'g' then
+      if there and there[ST] == 'B' then
+        start_again(r, idx)
+      elseif not there and head.kind == 'g' then
         local rec = new_record(head)
         r.rec[idx] = rec
         start_group(r, idx, rec)
@@ -185,10 +213,10 @@ end
 -- Starts a `foreach` whose items are known.
 start_group = function(r, idx, rec)
   local w = window_of(r, 'g' .. idx)
-  rec[ST], rec[ATT], rec[STARTED], rec[PLACE] = 'R', '1', now, ''
+  rec[ST], rec[ATT], rec[STARTED], rec[PLACE] = 'R', format('%d', rec[ATT] + 1), now, ''
   if rec[QUEUED] == '' then rec[QUEUED] = now end
   touch(r, idx)
-  tell('started', r.id .. '.' .. idx, 1, '', '')
+  tell('started', r.id .. '.' .. idx, rec[ATT], '', '')
   w.open = w.end_ - w.first
   r.win_changed[w.name] = true
   r.open = r.open + w.open
@@ -199,6 +227,8 @@ start_group = function(r, idx, rec)
   end
 end
 
+local end_run
+
 -- Takes in all that became ready, and what the gate now lets through.
 local function admit()
   local again = true
@@ -206,6 +236,12 @@ local function admit()
     again = false
     settle()
     for _, r in ipairs(run_order) do
+      if r.open == 0 and not r.told and marked(r, 'w') then
+        r.told = true
+        -- Its own end stands before what follows from it in other runs.
+        if r.status == 'running' or r.status == 'cancelling' then end_run(r) end
+        others[#others + 1] = { r = r, idx = 'run' }
+      end
       -- Who was held before goes first.
       while r.freed > 0 do
         local held = r.inflight < r.conc and call('ZPOPMIN', r.key .. ':held', 1) or {}
@@ -229,12 +265,16 @@ local function admit()
         again = true
         r.ready = {}
         load_heads(r, ready)
+        if marked(r, 'a') then load_records(r, ready) end
         for _, idx in ipairs(ready) do
           local head = r.head[idx]
-          if spared(r, head.flags) and head.kind ~= 'g' then
+          local known = r.rec[idx]
+          if known and spared(r, head.flags) then
+            start_again(r, idx)
+          elseif spared(r, head.flags) and head.kind ~= 'g' then
             enter_fresh(r, idx, head)
           else
-            local rec = new_record(head)
+            local rec = known or new_record(head)
             r.rec[idx] = rec
             if head.kind == 'g' and spared(r, head.flags) then
               start_group(r, idx, rec)
@@ -251,7 +291,7 @@ local function admit()
         if w.next < w.end_ and (string.sub(name, 1, 1) == 'q' or w.open > 0) then refill(r, w) end
       end
     end
-    if ended_at <= #ended then again = true end
+    if ended_at <= #ended or others_at <= #others then again = true end
   end
 end
 
@@ -272,18 +312,9 @@ local function send_queues()
   end
 end
 
-local function end_run(r)
-  if r.stop == 'timeout' or r.stop == 'lost' then
-    r.status, r.reason = 'failed', r.stop
-  elseif r.stop == 'cancel' then
-    r.status = 'cancelled'
-  elseif r.bad > 0 then
-    r.status = 'failed'
-  elseif r.N > 0 then
-    r.status = 'cancelled'
-  else
-    r.status = 'completed'
-  end
+end_run = function(r)
+  if r.stop == 'timeout' or r.stop == 'lost' then r.reason = r.stop end
+  r.status = outcome_of(r)
   call('HSET', r.key, 'finished', wall)
   call('ZADD', prefix .. 'done', clk, r.id)
   call('ZREM', prefix .. 'deadlines', 'r' .. r.id)
@@ -320,11 +351,12 @@ local function flush()
     end
     if r.open == 0 and (r.status == 'running' or r.status == 'cancelling') then end_run(r) end
     local fields = {}
-    for _, name in ipairs(RUN_MUTABLE) do
-      if r[name] ~= r.was[name] then
+    for i, name in ipairs(RUN_MUTABLE) do
+      local value = r[name]
+      if value ~= r.was[i] then
         fields[#fields + 1] = name
-        fields[#fields + 1] = r[name]
-        r.was[name] = r[name]
+        fields[#fields + 1] = value
+        r.was[i] = value
       end
     end
     for queue, tag in pairs(r.tags) do

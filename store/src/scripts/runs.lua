@@ -10,8 +10,8 @@ local FAIRNESS_K = 1000
 local PRIORITY_MS = 60000
 local DEADLINE_GRACE_MS = 60000
 
-local RUN_FIELDS = { 'status', 'open', 'C', 'F', 'K', 'N', 'bad', 'stop', 'inflight', 'pin', 'conc', 'ff', 'lostmax', 'bound', 'n', 'reason' }
-local RUN_MUTABLE = { 'status', 'open', 'C', 'F', 'K', 'N', 'bad', 'stop', 'inflight', 'pin', 'reason' }
+-- What scripts change of a run, in the order of `was`.
+local RUN_MUTABLE = { 'status', 'open', 'C', 'F', 'K', 'N', 'bad', 'inflight', 'stop', 'pin', 'reason', 'marks' }
 
 local runs, run_order = {}, {}
 local ended, ended_at = {}, 1
@@ -24,18 +24,20 @@ local function run_of(id)
   local r = runs[id]
   if r ~= nil then return r end
   local key = prefix .. 'r:' .. id
-  local v = call('HMGET', key, unpack(RUN_FIELDS))
+  local v = call('HMGET', key, 'status', 'open', 'C', 'F', 'K', 'N', 'bad', 'inflight', 'stop', 'pin', 'reason', 'marks', 'conc', 'ff', 'lostmax', 'n')
   if not v[1] then
     runs[id] = false
     return false
   end
-  r = { id = id, key = key, was = {}, rec = {}, raw = {}, like = {}, ends = 0, edges = true, changed = {}, head = {}, spec = {}, edge = {}, shared = {}, left = {}, left_changed = {}, win = {}, win_changed = {}, ready = {}, freed = 0, tags = {} }
-  for i, name in ipairs(RUN_FIELDS) do
-    local value = v[i] or ''
-    if i > 1 and name ~= 'stop' and name ~= 'pin' and name ~= 'bound' and name ~= 'ff' and name ~= 'reason' then value = tonumber(value) or 0 end
-    r[name] = value
-    r.was[name] = value
-  end
+  local status, open_, good, failed, skipped, cancelled = v[1], tonumber(v[2] or 0), tonumber(v[3] or 0), tonumber(v[4] or 0), tonumber(v[5] or 0), tonumber(v[6] or 0)
+  local bad, inflight, stop, pin, reason, marks = tonumber(v[7] or 0), tonumber(v[8] or 0), v[9] or '', v[10] or '', v[11] or '', v[12] or ''
+  -- One table with a place for everything: one that grows is made again and again.
+  r = {
+    id = id, key = key, was = { status, open_, good, failed, skipped, cancelled, bad, inflight, stop, pin, reason, marks },
+    status = status, open = open_, C = good, F = failed, K = skipped, N = cancelled, bad = bad, inflight = inflight, stop = stop, pin = pin, reason = reason, marks = marks,
+    conc = tonumber(v[13] or 0), ff = v[14] or '', lostmax = tonumber(v[15] or 0), n = tonumber(v[16] or 0),
+    rec = {}, raw = {}, like = {}, ends = 0, edges = true, changed = {}, head = {}, spec = {}, edge = {}, shared = {}, left = {}, left_changed = {}, win = {}, win_changed = {}, ready = {}, freed = 0, tags = {},
+  }
   runs[id] = r
   run_order[#run_order + 1] = r
   return r
@@ -88,28 +90,31 @@ local function load_records(r, indexes)
   for _, idx in ipairs(indexes) do own_record(r, idx) end
 end
 
+local function known_head(line)
+  local head = heads[line]
+  if not head then
+    local kind, shared, window, flags, needs = match(line, '^(%a) (%d+) (%S-) (%a-) (.-)$')
+    head = { kind = kind, shared = shared, window = window, flags = flags, needs = needs }
+    heads[line] = head
+  end
+  return head
+end
+
 -- A task's head, the first line of its spec: kind, shared part, window, flags and what its templates read.
 local function load_heads(r, indexes)
-  local missing = {}
+  local missing, head, spec = {}, r.head, r.spec
   for _, idx in ipairs(indexes) do
-    if r.head[idx] == nil then missing[#missing + 1] = idx end
+    if spec[idx] == nil and head[idx] ~= false then missing[#missing + 1] = idx end
   end
-  if #missing == 0 then return end
-  read_many(r.key .. ':spec', missing, function(idx, text)
-    if not text then
-      r.head[idx] = false
-      return
+  local key = r.key .. ':spec'
+  for from = 1, #missing, 1000 do
+    local texts = call('HMGET', key, unpack(missing, from, math.min(from + 999, #missing)))
+    for i, text in ipairs(texts) do
+      local idx = missing[from + i - 1]
+      head[idx] = text and known_head(sub(text, 1, find(text, '\n', 1, true) - 1))
+      if text then spec[idx] = text end
     end
-    local line = match(text, '^[^\n]*')
-    local head = heads[line]
-    if not head then
-      local kind, shared, window, flags, needs = match(line, '^(%a) (%d+) (%S-) (%a-) (.-)$')
-      head = { kind = kind, shared = shared, window = window, flags = flags, needs = needs }
-      heads[line] = head
-    end
-    r.head[idx] = head
-    r.spec[idx] = text
-  end)
+  end
 end
 
 -- What tasks have in common, as far as scripts need it.
@@ -139,17 +144,18 @@ end
 
 -- Windows: ranges of tasks released little by little. Name `q<n>`: roots of one queue;
 -- `g<idx>`: items of a `foreach`. Without a limit `here` counts those still queued, with
--- one it counts those not ended.
+-- one it counts those not ended. `head`: that of each of its tasks, where all have the same.
 local function window_of(r, name)
   local w = r.win[name]
   if w ~= nil then return w end
-  local text = call('HGET', r.key .. ':win', name)
+  local v = call('HMGET', r.key .. ':win', name, 'h:' .. name)
+  local text = v[1]
   if not text then
     r.win[name] = false
     return false
   end
   local first, next_, end_, here, limit, open_, failed, cancelled, reason = match(text, '^(%d+),(%d+),(%d+),(%-?%d+),(%d+),(%d+),(%d+),(%d+),(.*)$')
-  w = { name = name, first = tonumber(first), next = tonumber(next_), end_ = tonumber(end_), here = tonumber(here), limit = tonumber(limit), open = tonumber(open_), failed = tonumber(failed), cancelled = tonumber(cancelled), reason = reason }
+  w = { name = name, first = tonumber(first), next = tonumber(next_), end_ = tonumber(end_), here = tonumber(here), limit = tonumber(limit), open = tonumber(open_), failed = tonumber(failed), cancelled = tonumber(cancelled), reason = reason, head = v[2] and known_head(v[2]) }
   r.win[name] = w
   return w
 end
@@ -161,6 +167,12 @@ end
 -- Whether a run that is being stopped still lets this task start.
 local function spared(r, flags)
   return r.stop == '' or (r.stop == 'fail_fast' and has(flags, 'H'))
+end
+
+-- A run's marks: `a`: tasks may have records before they are ready (taken over, or tried anew); `w`: tasks
+-- of other runs wait for it. Most runs have none, and pay no more than this question.
+local function marked(r, letter)
+  return r.marks ~= '' and has(r.marks, letter)
 end
 
 local function stop_run(r, why)

@@ -9,70 +9,72 @@
 -- ARGV[5]  want              most tasks to claim, 0 to 64
 -- ARGV[6]  state ttl         ms, of values published with a report
 -- ARGV[7]  q                 number of queues, then their names
--- then     n                 number of reports, then for each: run, index, attempt,
---                            outcome (C K F A N Q), exit code, reason, delay ms or '',
---                            outputs JSON or '', p, then p times key, value, kind
+-- then     g                 number of groups of reports, then for each what its reports have in common: run,
+--                            outcome (C K F A N Q), exit code, reason, delay ms or '', 1 if outputs follow,
+--                            p, n; then n indexes, n attempts, n outputs (JSON or ''), p times key, value,
+--                            kind (values are published by groups of one)
 --
 -- from     running, cancelling; queued
 -- to       completed, failed, skipped, parked, cancelled, queued; running
--- reply    {"OK", answers, grants, more, mode, fenced} | {"PAUSED"} | {"GONE"} | {"EPOCH", epoch} | {"SCHEMA", version}
---          an answer is OK, DUP, CANCELLED, STALE or GONE; a grant is what `grant_reply` makes
+-- reply    {"OK", answers, grants, more, mode, fenced} | {"PAUSED"} | {"RECOVER"} | {"GONE"} | {"EPOCH", epoch} | {"SCHEMA", version}
+--          answers are words between spaces: OK, DUP, CANCELLED, STALE or GONE; grants are a flat list of
+--          what `grant_reply` adds
+--
+-- An attempt that was told to end because its agent starts again (see `agent_hold`) goes from cancelling to
+-- queued, or to completed if it was done before.
 
 local refused = open(ARGV[1])
 if refused then return refused end
 if mode == 'frozen' or mode == 'retired' then return { 'PAUSED' } end
 local inc, lane, req, want, state_ttl = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
 local worker_key = prefix .. 'w:' .. inc
-local worker = call('HMGET', worker_key, 'a' .. lane, 'name', 'types')
+local worker = call('HMGET', worker_key, 'a' .. lane, 'name', 'types', 'owes')
+-- Redis has changed, and this worker knows more of its tasks than the records do: it recovers first.
+if (worker[4] or (mode == 'recover' and not worker[2])) and lane ~= '255' then return { 'RECOVER' } end
 local lease = tonumber(call('ZSCORE', prefix .. 'leases', inc) or '-1')
 local fenced = not worker[2] or lease < clk
 
 -- The stored answer of a request that came before: its grants count only if they still hold.
 local function replay(stored)
   local codes, ids = match(stored, '^[^|]*|([^|]*)|(.*)$')
-  local answers, grants = {}, {}
-  for code in string.gmatch(codes, '%S+') do answers[#answers + 1] = code end
+  local grants = {}
   for id, idx, attempt in string.gmatch(ids, '(%w+)%.(%d+)%.(%d+)') do
     local r = run_of(id)
     if r then
       load_records(r, { idx })
       local rec = r.rec[idx]
       local holds = rec and (rec[ST] == 'R' or rec[ST] == 'X') and rec[ATT] == attempt and rec[OWNER] == inc
-      if holds then grants[#grants + 1] = grant_reply(r, idx, rec) end
+      if holds then grant_reply(grants, r, idx) end
     end
   end
-  return { 'OK', answers, grants, 1, mode, 0 }
+  return { 'OK', codes, grants, 1, mode, 0 }
 end
 
 if worker[1] and match(worker[1], '^([^|]*)|') == req then return replay(worker[1]) end
 
-local arg = 8
-local queues = {}
-for _ = 1, tonumber(ARGV[7]) do
-  queues[#queues + 1] = ARGV[arg]
-  arg = arg + 1
-end
-local reports, by_run = {}, {}
+local arg = 8 + tonumber(ARGV[7])
+local queues = { unpack(ARGV, 8, arg - 1) }
+local groups = {}
 local count = tonumber(ARGV[arg])
 arg = arg + 1
-for _ = 1, count do
-  local report = { run = ARGV[arg], idx = ARGV[arg + 1], attempt = ARGV[arg + 2], outcome = ARGV[arg + 3], exit = ARGV[arg + 4], reason = ARGV[arg + 5], delay = ARGV[arg + 6], out = ARGV[arg + 7], publish = {} }
-  local published = tonumber(ARGV[arg + 8])
-  arg = arg + 9
-  for _ = 1, published do
-    report.publish[#report.publish + 1] = { ARGV[arg], ARGV[arg + 1], ARGV[arg + 2] }
+-- A group is also the report that is looked at: `apply` finds what is its own in `idx`, `attempt` and `out`.
+for i = 1, count do
+  local n, published, at = tonumber(ARGV[arg + 7]), tonumber(ARGV[arg + 6]), arg + 8
+  local outs = ARGV[arg + 5] == '1' and at + 2 * n
+  local group = { run = ARGV[arg], outcome = ARGV[arg + 1], exit = ARGV[arg + 2], reason = ARGV[arg + 3], delay = ARGV[arg + 4], n = n, at = at, outs = outs, publish = {}, out = '' }
+  arg = at + (outs and 3 or 2) * n
+  for p = 1, published do
+    group.publish[p] = { ARGV[arg], ARGV[arg + 1], ARGV[arg + 2] }
     arg = arg + 3
   end
-  reports[#reports + 1] = report
-  by_run[report.run] = by_run[report.run] or {}
-  table.insert(by_run[report.run], report.idx)
+  groups[i] = group
 end
 
 keep_time()
 do_todo()
-for id, indexes in pairs(by_run) do
-  local r = run_of(id)
-  if r then load_texts(r, indexes) end
+for _, group in ipairs(groups) do
+  local r = run_of(group.run)
+  if r then load_texts(r, { unpack(ARGV, group.at, group.at + group.n - 1) }) end
 end
 
 -- Whether the record already says what the report says.
@@ -88,8 +90,8 @@ local function same_outcome(rec, report)
   return st == outcome
 end
 
-local released, outs = { own = {}, deadlines = {} }, {}
-local limits_known = #reports > 0 and next(read_limits()) ~= nil
+local released, outs = { own = {} }, {}
+local limits_known = count > 0 and next(read_limits()) ~= nil
 
 local function keep_output(report)
   if report.out == '' then return end
@@ -115,13 +117,14 @@ local function apply(report)
   end
   local id = r.id .. '.' .. idx
   released.own[#released.own + 1] = id
-  released.deadlines[#released.deadlines + 1] = 'a' .. id .. '.' .. rec[ATT]
-  if limits_known then
-    local slug = shared_of(r, rec[SHARED]).slug
-    if call('SREM', prefix .. 'slots:' .. slug, id) == 1 then ring('a:' .. slug, 1) end
+  if has(rec[FLAGS], 'd') then
+    rec = own_record(r, idx)
+    forget_deadline(id, rec)
   end
+  if limits_known or has(rec[FLAGS], 'i') then free_slots(r, id, rec) end
   local outcome = report.outcome
-  if rec[ST] == 'R' and outcome == 'C' then
+  -- An agent that is to start again, and was done before it heard of that, has done its task.
+  if outcome == 'C' and (rec[ST] == 'R' or restarts(rec)) then
     keep_output(report)
     for _, pair in ipairs(report.publish) do put_state(pair[1], pair[2], pair[3], state_ttl, id .. '.' .. rec[ATT]) end
     leave(r)
@@ -130,13 +133,14 @@ local function apply(report)
   end
   rec = own_record(r, idx)
   if rec[ST] == 'X' then
-    leave(r)
-    conclude(r, idx, rec, 'N', '', '')
-    return 'CANCELLED'
+    end_ordered(r, idx, rec)
+    return rec[ST] == 'N' and 'CANCELLED' or 'OK'
   end
   if outcome == 'F' then
     keep_output(report)
     rec[FAILS] = rec[FAILS] + 1
+    -- What its agent was to go on from is lost with another worker: the run cannot be completed.
+    if report.reason == 'lost' then stop_run(r, 'lost') end
     if report.delay ~= '' and spared(r, rec[FLAGS]) then
       park(r, idx, rec, report.reason, report.exit, tonumber(report.delay))
     else
@@ -158,11 +162,16 @@ local function apply(report)
 end
 
 local answers = {}
-for i, report in ipairs(reports) do answers[i] = apply(report) end
+for _, report in ipairs(groups) do
+  for at = report.at, report.at + report.n - 1 do
+    report.idx, report.attempt = ARGV[at], ARGV[at + report.n]
+    if report.outs then report.out = ARGV[at + 2 * report.n] end
+    answers[#answers + 1] = apply(report)
+  end
+end
 for id, flat in pairs(outs) do call('HSET', prefix .. 'r:' .. id .. ':out', unpack(flat)) end
 if #released.own > 0 then
   call('SREM', prefix .. 'own:' .. inc, unpack(released.own))
-  call('ZREM', prefix .. 'deadlines', unpack(released.deadlines))
 end
 admit()
 send_queues()
@@ -176,12 +185,11 @@ flush()
 
 local grants, ids = {}, {}
 for i, pick in ipairs(granted) do
-  local r = run_of(pick.run)
-  local rec = view(r, pick.idx)
-  grants[i] = grant_reply(r, pick.idx, rec)
+  grant_reply(grants, run_of(pick.run), pick.idx)
   ids[i] = pick.id
 end
+local codes = table.concat(answers, ' ')
 if worker[2] and (#answers > 0 or #ids > 0) then
-  call('HSET', worker_key, 'a' .. lane, req .. '|' .. table.concat(answers, ' ') .. '|' .. table.concat(ids, ' '))
+  call('HSET', worker_key, 'a' .. lane, req .. '|' .. codes .. '|' .. table.concat(ids, ' '))
 end
-return { 'OK', answers, grants, more and 1 or 0, mode, fenced and 1 or 0 }
+return { 'OK', codes, grants, more and 1 or 0, mode, fenced and 1 or 0 }

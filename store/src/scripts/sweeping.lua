@@ -37,6 +37,7 @@ local function bury(inc, limit)
   if #ids >= limit then return #ids end
   local bell = 'w:' .. inc
   call('ZREM', prefix .. 'leases', inc)
+  call('SREM', prefix .. 'owing', inc)
   call('DEL', worker, prefix .. 'bell:' .. bell)
   bells[bell] = nil
   if leaves then
@@ -72,8 +73,7 @@ local function on_deadline(entry)
   disown(r, idx, rec)
   ring('w:' .. rec[OWNER], 1)
   if rec[ST] == 'X' then
-    leave(r)
-    conclude(r, idx, rec, 'N', '', '')
+    end_ordered(r, idx, rec)
     return
   end
   rec[FAILS] = rec[FAILS] + 1
@@ -104,6 +104,12 @@ end
 -- One portion of all that is due. Returns how many items were handled.
 local function sweep(limit)
   local done = do_todo()
+  -- While workers say what Redis has forgotten nobody is dead and nothing is due.
+  if mode == 'recover' then
+    admit()
+    flush()
+    return done
+  end
   for _, inc in ipairs(call('ZRANGEBYSCORE', prefix .. 'leases', '-inf', '(' .. clk, 'LIMIT', 0, 2)) do
     done = done + bury(inc, limit)
   end

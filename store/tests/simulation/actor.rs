@@ -7,7 +7,7 @@ use maestro_model::plan::QueueName;
 use maestro_store::step::{Grant, StepReport, StepRequest};
 use maestro_store::worker::{AboutProcess, ProcessRole};
 
-use super::plans::TYPES;
+use super::plans::{AGENTS, TYPES};
 
 /// What an actor runs.
 #[derive(Debug, Clone)]
@@ -94,7 +94,9 @@ impl Actor {
             ProcessRole::Worker => {
                 let own = QueueName::worker(&self.name);
                 let types = self.types.iter().map(|slug| QueueName::from_stored(format!("a:{slug}")));
-                std::iter::once(own).chain(types).collect()
+                // Also those of agents that are elsewhere: it may not have heard that they have moved.
+                let agents = AGENTS.iter().map(|(id, _)| QueueName::from_stored(format!("i:{id}")));
+                std::iter::once(own).chain(types).chain(agents).collect()
             }
         }
     }

@@ -18,6 +18,10 @@ pub struct TaskStory {
     /// Who holds it, or held it last.
     pub who: String,
     pub losses: u32,
+    /// Whether it was told to end only so that its agent starts again.
+    restarting: bool,
+    /// Whether it is tried anew.
+    again: bool,
     /// Where it stands, while it is queued.
     place: String,
 }
@@ -48,6 +52,10 @@ pub struct Audit {
     tasks: HashMap<String, TaskStory>,
     runs: BTreeMap<String, RunStory>,
     touched: BTreeSet<String>,
+    /// Every end that a task or run ever had, and whether it satisfied who waited for it in another run.
+    ends: BTreeSet<(String, bool)>,
+    /// Tasks that somebody named in a retry: they start whatever keeps them from it.
+    pub forced: BTreeSet<String>,
     /// Events by kind.
     pub counts: BTreeMap<String, u64>,
 }
@@ -64,12 +72,28 @@ impl Audit {
                 None if event.kind == "leader" => Ok(()),
                 None => self.on_task(event, dump, runs),
             };
+            if event.kind == "run-submitted" {
+                self.take_over(&event.subject, runs);
+            }
             told.map_err(|Violation(rule)| Violation(format!("{rule}\n  event: {event:?}")))?;
         }
         for id in &self.touched {
             self.compare(id, dump)?;
         }
         Ok(())
+    }
+
+    /// What another run has carried out is over from the first word on.
+    fn take_over(&mut self, run: &str, runs: &[ShadowRun]) {
+        let Some(shadow) = runs.iter().find(|shadow| shadow.id.as_str() == run) else { return };
+        for (index, seed) in &shadow.plan.seeds {
+            let chapter = Chapter::Ended(seed.status);
+            let story = TaskStory { chapter, attempt: seed.attempt.0, ..TaskStory::default() };
+            self.tasks.insert(format!("{run}.{index}"), story);
+            let good = seed.status == TaskStatus::Completed;
+            self.ends.insert((format!("{run}.{index}"), good));
+            self.ends.insert((format!("{run}.{index}"), false));
+        }
     }
 
     /// The story of a task, if it has one.
@@ -95,6 +119,13 @@ impl Audit {
                 let run = self.run(&event.subject)?;
                 hold!(!run.ended, "a run ends once");
                 run.ended = true;
+                let end = (event.subject.clone(), word == "completed");
+                self.ends.insert(end);
+            }
+            "retried" => {
+                let run = self.run(&event.subject)?;
+                hold!(run.ended, "only a run that has ended goes on");
+                *run = RunStory::default();
             }
             "collected" => {}
             _ => return Err(Violation(format!("no run is ever `{word}`"))),
@@ -133,14 +164,29 @@ impl Audit {
             hold!(event.kind == "completed", "a run that is being stopped starts nothing");
         }
         let first = story.chapter == Chapter::Blocked && matches!(event.kind.as_str(), "queued" | "started");
-        if first && index == origin {
+        let forced = first && self.forced.remove(&event.subject);
+        if first && index == origin && !forced {
             self.ready(shadow, index)?;
         }
-        if story.chapter == Chapter::Blocked && event.kind == "skipped" {
+        if first && !story.again {
+            self.others_have_ended(shadow, index)?;
+        }
+        if story.chapter == Chapter::Blocked && event.kind == "skipped" && !self.others_failed(shadow, index)
+        {
             self.hopeless(shadow, index)?;
         }
         let group = index == origin && shadow.is_group(index);
         let next = turn(story, event, attempt, Circumstances { stopped, group })?;
+        if let Chapter::Ended(status) = next.chapter {
+            let put_up_with = shadow.shared(origin).continue_on;
+            let good = match status {
+                TaskStatus::Completed => true,
+                TaskStatus::Failed => put_up_with.failed,
+                TaskStatus::Skipped => put_up_with.skipped,
+                _ => false,
+            };
+            self.ends.insert((event.subject.clone(), good));
+        }
         self.tasks.insert(event.subject.clone(), next);
         self.touched.insert(event.subject.clone());
         Ok(())
@@ -151,6 +197,25 @@ impl Audit {
             Some(TaskStory { chapter: Chapter::Ended(status), .. }) => Some(*status),
             _ => None,
         }
+    }
+
+    /// All that a task waits for in other runs has once ended well.
+    fn others_have_ended(&self, shadow: &ShadowRun, index: u32) -> Result<(), Violation> {
+        for need in shadow.plan.waits_for.iter().filter(|need| need.task == index) {
+            let good = self.ends.contains(&(need.on.to_string(), true));
+            hold!(good, "a task is ready when what it needs has happened: {} has not", need.on);
+        }
+        Ok(())
+    }
+
+    /// Something that a task waits for in other runs has ended badly, or can end no more.
+    fn others_failed(&self, shadow: &ShadowRun, index: u32) -> bool {
+        let mut needs = shadow.plan.waits_for.iter().filter(|need| need.task == index);
+        needs.any(|need| {
+            let bad = self.ends.contains(&(need.on.to_string(), false));
+            let over = self.runs.get(need.on.run().as_str()).is_some_and(|run| run.ended);
+            bad || (over && !self.ends.contains(&(need.on.to_string(), true)))
+        })
     }
 
     /// What a `depends_on` of a parent has come to: none while the parent has not ended.
@@ -195,7 +260,8 @@ impl Audit {
         let mut triggers = parents.iter().filter(|parent| parent.edge != EdgeKind::Needs).peekable();
         let waits = triggers.peek().is_some();
         let never = waits && triggers.all(|parent| self.fires(shadow, parent) == Some(false));
-        hold!(doomed || never, "a step is skipped only if it can never run");
+        let told: Vec<_> = parents.iter().map(|parent| (parent, self.ended(shadow, parent.index))).collect();
+        hold!(doomed || never, "a step is skipped only if it can never run; before it: {told:?}");
         Ok(())
     }
 
@@ -276,13 +342,26 @@ fn turn(
             let alone = circumstances.group && event.who.is_empty() && from == C::Blocked;
             next && (alone || (from == C::Queued && !event.who.is_empty()))
         }
+        "retried" => {
+            let attempt_stays = attempt == story.attempt;
+            story = TaskStory { attempt, again: true, ..TaskStory::default() };
+            matches!(from, C::Ended(_)) && attempt_stays
+        }
         "expanded" => {
             story.who.clear();
             from == C::Running && attempt == story.attempt && circumstances.group
         }
         "cancelling" => {
+            // Whoever cancels a task that is only to start again is heard.
+            let stronger = from == C::Cancelling && story.restarting;
             story.chapter = C::Cancelling;
-            from == C::Running && mine
+            story.restarting = false;
+            mine && (from == C::Running || stronger)
+        }
+        "restarting" => {
+            story.chapter = C::Cancelling;
+            story.restarting = true;
+            mine && from == C::Running
         }
         "parked" => {
             story.chapter = C::Parked;
@@ -294,8 +373,9 @@ fn turn(
             from == C::Running && mine && story.losses <= LOST_MAX
         }
         "returned" => {
+            let restarted = from == C::Cancelling && story.restarting;
             story.chapter = C::Dropped;
-            from == C::Running && mine
+            (from == C::Running || restarted) && mine
         }
         _ => return end(story, event, mine, circumstances),
     };
@@ -313,8 +393,9 @@ fn end(
     use Chapter as C;
     let from = story.chapter;
     let own = from == C::Running && mine;
+    let finished_first = from == C::Cancelling && story.restarting && mine;
     let (status, lawful) = match event.kind.as_str() {
-        "completed" => (TaskStatus::Completed, own),
+        "completed" => (TaskStatus::Completed, own || finished_first),
         "failed" => {
             let expired = from == C::Queued && story.attempt == 0 && event.detail == "timeout";
             let poison = from == C::Dropped && story.losses >= LOST_MAX && event.detail == "lost";

@@ -8,6 +8,7 @@ use rand::Rng;
 use rand::rngs::StdRng;
 
 use super::actor::Actor;
+use super::agents::agents_in;
 use super::audit::origin;
 use super::world::{AcceptedEnd, World};
 use super::{Violation, hold};
@@ -41,6 +42,13 @@ impl Delivery {
     }
 }
 
+/// Whether an attempt had been told to end so that its agent starts again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    ToRestart,
+    NothingOfThat,
+}
+
 /// An error that the test did not ask for.
 pub fn unexpected(what: &str, error: StoreError) -> Violation {
     use std::error::Error as _;
@@ -63,6 +71,7 @@ impl World {
         earlier: Option<&StepReply>,
     ) -> Result<Option<StepReply>, Violation> {
         let stored = self.is_stored(who, request);
+        let restarting = self.restarting_among(request)?;
         let clock = self.clock();
         let silent =
             |actor: &Actor| actor.incarnation == *who && actor.lease_until.is_none_or(|until| until < clock);
@@ -80,10 +89,14 @@ impl World {
         self.statistics.count(if stored { "step-replayed" } else { "step" });
         hold!(reply.answers.len() == request.reports.len(), "each report has its answer: {reply:?}");
         for (report, answer) in request.reports.iter().zip(&reply.answers) {
-            self.check_answer(who, report, *answer, stored)
+            let before =
+                if restarting.contains(&report.task) { Told::ToRestart } else { Told::NothingOfThat };
+            self.check_answer(who, report, *answer, stored, before)
                 .map_err(|Violation(rule)| Violation(format!("{rule}\n  report: {report:?} of {who}")))?;
         }
         let claimed = !reply.grants.is_empty() && !stored;
+        let mode = self.last.hash("ctl").and_then(|ctl| ctl.get("mode")).map_or("", String::as_str);
+        hold!(!claimed || matches!(mode, "run" | "recover"), "a task was claimed in mode {mode}");
         hold!(!(silent && claimed), "{who} has no lease any more and was granted {:?}", reply.grants);
         for grant in &reply.grants {
             self.check_grant(who, request, grant, stored)
@@ -97,6 +110,18 @@ impl World {
         }
         self.remember(who, request);
         Ok(Some(reply))
+    }
+
+    /// Reported tasks whose agent was to start again when it was last looked.
+    fn restarting_among(&self, request: &StepRequest) -> Result<Vec<TaskId>, Violation> {
+        let mut found = Vec::new();
+        for StepReport { task, .. } in &request.reports {
+            let record = self.last.record(task.run.as_str(), task.index)?;
+            if record.is_some_and(|record| record.restarting) {
+                found.push(task.clone());
+            }
+        }
+        Ok(found)
     }
 
     /// Whether the answer to this very request is kept.
@@ -125,6 +150,7 @@ impl World {
         report: &StepReport,
         answer: ReportAnswer,
         stored: bool,
+        before: Told,
     ) -> Result<(), Violation> {
         let word = match answer {
             ReportAnswer::Accepted => "report-accepted",
@@ -147,18 +173,27 @@ impl World {
             ReportAnswer::Accepted if stored => {
                 let same =
                     self.accepted.get(&key).is_some_and(|end| end.ending == report.ending && end.who == *who);
-                hold!(same, "a repeated answer speaks of what was never accepted");
+                hold!(
+                    same || self.taken_back.contains(&key),
+                    "a repeated answer speaks of what was never accepted"
+                );
             }
             ReportAnswer::Accepted => {
                 hold!(!self.accepted.contains_key(&key), "one attempt's end is accepted twice");
                 hold!(mine || record.attempt > report.attempt, "an end was accepted from somebody else");
-                let wanted = wanted_status(&report.ending);
+                let finished = matches!(report.ending, Ending::Completed { .. });
+                let restarted = before == Told::ToRestart && !finished;
+                let wanted = if restarted { TaskStatus::Queued } else { wanted_status(&report.ending) };
                 let right = record.status == wanted
                     || (wanted == TaskStatus::Queued && record.status == TaskStatus::Running)
                     || (!wanted.is_final() && record.status.is_final())
                     || (report.ending == Ending::Cancelled && !record.status.is_final());
                 hold!(right, "the end was accepted and the task is {record:?}");
-                self.accepted.insert(key, AcceptedEnd { who: who.clone(), ending: report.ending.clone() });
+                if restarted {
+                    self.statistics.count("report-restarted");
+                }
+                let (who, ending) = (who.clone(), report.ending.clone());
+                self.accepted.insert(key, AcceptedEnd { who, ending, restarted });
             }
             ReportAnswer::Repeated => {
                 let known = self.accepted.get(&key).is_some_and(|end| alike(&end.ending, &report.ending));
@@ -176,8 +211,8 @@ impl World {
             }
             ReportAnswer::Stale => {
                 hold!(!(mine && held) || stored, "the holder's report is refused: {record:?}");
-                let known =
-                    self.accepted.get(&key).is_some_and(|end| end.ending == report.ending && end.who == *who);
+                let same = |end: &&AcceptedEnd| end.ending == report.ending && end.who == *who;
+                let known = self.accepted.get(&key).filter(same).is_some_and(|end| !end.restarted);
                 let moved = record.attempt > report.attempt || !wanted_status(&report.ending).is_final();
                 hold!(!known || moved, "an end that was accepted is refused the second time: {record:?}");
             }
@@ -220,7 +255,20 @@ impl World {
         let name =
             self.actors.iter().find(|actor| actor.incarnation == *who).map(|actor| actor.name.as_str());
         hold!(!bound || Some(pin) == name, "a bound task was granted to {name:?}, its run is bound to {pin}");
-        let served = record.flags.contains('x')
+        let expands = record.flags.contains('x');
+        if let Some(id) = shared.assigned.as_ref().filter(|_| !expands) {
+            let agents = agents_in(&self.last)?;
+            let agent = agents.get(id.as_str());
+            hold!(grant.agent.as_ref() == agent, "a grant with another folder than that of {id}: {agent:?}");
+            let here = agent.is_some_and(|agent| Some(agent.worker.as_str()) == name);
+            hold!(here, "a task of {id} was granted to {name:?}, and the agent is {agent:?}");
+            let free = agent.is_some_and(|agent| agent.held.is_none());
+            hold!(free || stored, "a task of {id} was started though the agent is stopped");
+            self.statistics.count("grant-to-agent");
+            return Ok(());
+        }
+        hold!(grant.agent.is_none() || expands, "a task for anybody was granted with an agent");
+        let served = expands
             || self.actors.iter().any(|actor| {
                 actor.incarnation == *who && actor.types.iter().any(|slug| slug == shared.agent.as_str())
             });
@@ -263,7 +311,7 @@ impl World {
                 return Err(Violation(format!("task {task} had an end accepted and has no record")));
             };
             let wanted = wanted_status(&end.ending);
-            if wanted.is_final() && end.ending != Ending::Cancelled {
+            if wanted.is_final() && end.ending != Ending::Cancelled && !end.restarted {
                 let right = record.status == wanted
                     && record.attempt == *attempt
                     && record.owner.as_ref() == Some(&end.who);

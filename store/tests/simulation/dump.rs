@@ -20,6 +20,7 @@ for _, key in ipairs(redis.call('KEYS', ARGV[1] .. '*')) do
   elseif kind == 'hash' then value = redis.call('HGETALL', key)
   elseif kind == 'zset' then value = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
   elseif kind == 'set' then value = redis.call('SMEMBERS', key)
+  elseif kind == 'string' then value = { '', redis.call('GET', key) }
   elseif kind == 'list' then value = redis.call('LRANGE', key, 0, -1)
   elseif kind == 'stream' then
     for _, entry in ipairs(redis.call('XRANGE', key, '(' .. ARGV[2], '+')) do
@@ -101,7 +102,8 @@ impl Dump {
     fn add(&mut self, key: String, kind: &str, words: Vec<String>) -> Result<(), Violation> {
         let pairs = || words.chunks(2).map(|pair| (pair[0].clone(), pair[1].clone()));
         match kind {
-            "hash" => drop(self.hashes.insert(key, pairs().collect())),
+            // A text is kept as a hash with one field without a name.
+            "hash" | "string" => drop(self.hashes.insert(key, pairs().collect())),
             "zset" => {
                 let scored = pairs().map(|(member, score)| (member, score.parse().unwrap_or(f64::NAN)));
                 self.zsets.insert(key, scored.collect());
@@ -111,7 +113,7 @@ impl Dump {
             "stream" => {
                 for (id, lines) in pairs() {
                     for line in lines.lines() {
-                        self.events.push(EventLine::read(line)?);
+                        self.events.extend(EventLine::read(line)?);
                     }
                     self.position = id;
                 }
@@ -171,7 +173,8 @@ impl Dump {
     /// The windows of a run by name.
     pub fn windows(&self, run: &str) -> Result<BTreeMap<String, Window>, Violation> {
         let lines = self.hashes.get(&format!("r:{run}:win")).into_iter().flatten();
-        lines.map(|(name, line)| Ok((name.clone(), Window::read(line)?))).collect()
+        let windows = lines.filter(|(name, _)| !name.starts_with("h:"));
+        windows.map(|(name, line)| Ok((name.clone(), Window::read(line)?))).collect()
     }
 
     /// The same dump without what every request changes: clock and events.
@@ -197,11 +200,20 @@ fn word(value: Value) -> String {
 }
 
 impl EventLine {
-    fn read(line: &str) -> Result<EventLine, Violation> {
+    /// One event, or one for each task where it is what happens to many.
+    fn read(line: &str) -> Result<Vec<EventLine>, Violation> {
         let fields: Vec<&str> = line.split('\t').collect();
         hold!(fields.len() == 5, "an event has five fields: `{line}`");
         let text = |place: usize| fields[place].to_owned();
-        Ok(EventLine { kind: text(0), subject: text(1), attempt: text(2), who: text(3), detail: text(4) })
+        let event = |subject: &str| EventLine {
+            kind: text(0),
+            subject: subject.to_owned(),
+            attempt: text(2),
+            who: text(3),
+            detail: text(4),
+        };
+        let many = matches!(fields[0], "queued" | "started" | "completed");
+        Ok(if many { fields[1].split(' ').map(event).collect() } else { vec![event(fields[1])] })
     }
 }
 

@@ -8,9 +8,12 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
 
 pub mod actor;
+pub mod again;
+pub mod agents;
 pub mod audit;
 pub mod delivery;
 pub mod dump;
+pub mod endings;
 pub mod invariants;
 pub mod mutants;
 pub mod operations;

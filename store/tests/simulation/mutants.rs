@@ -27,8 +27,8 @@ pub const MUTANTS: &[Mutant] = &[
     mutant(
         "an attempt that was told to end may still complete",
         &[(
-            "if rec[ST] == 'X' then\n    leave(r)\n    conclude(r, idx, rec, 'N', '', '')\n    return 'CANCELLED'",
-            "if rec[ST] == 'never' then\n    leave(r)\n    conclude(r, idx, rec, 'N', '', '')\n    return 'CANCELLED'",
+            "if rec[ST] == 'X' then\n    end_ordered(r, idx, rec)\n    return rec[ST] == 'N'",
+            "if rec[ST] == 'never' then\n    end_ordered(r, idx, rec)\n    return rec[ST] == 'N'",
         )],
     ),
     mutant("what a task waits for is counted and not written", &[("r.left_changed[target] = true", "")]),
@@ -66,8 +66,8 @@ pub const MUTANTS: &[Mutant] = &[
     mutant(
         "a task that was being cancelled is queued again when its worker is lost",
         &[(
-            "if rec[ST] == 'X' or not spared(r, rec[FLAGS]) then\n    leave(r)",
-            "if not spared(r, rec[FLAGS]) then\n    leave(r)",
+            "if rec[ST] == 'X' then\n    end_ordered(r, idx, rec)\n    return\n  end\n  if not spared",
+            "if not spared",
         )],
     ),
     mutant("losses are not limited", &[("if rec[LOST] >= r.lostmax then", "if false then")]),
@@ -83,10 +83,7 @@ pub const MUTANTS: &[Mutant] = &[
     mutant("the limit of an agent type is ignored", &[("return used[slug] < limit", "return true")]),
     mutant(
         "the slot of an attempt is not given back",
-        &[(
-            "if call('SREM', prefix .. 'slots:' .. slug, id) == 1 then ring('a:' .. slug, 1) end\n  end\n  local outcome",
-            "end\n  local outcome",
-        )],
+        &[("if limits_known or has(rec[FLAGS], 'i') then free_slots(r, id, rec) end", "")],
     ),
     mutant(
         "a lease that has run out is renewed",
@@ -103,7 +100,7 @@ pub const MUTANTS: &[Mutant] = &[
         "a failure is tried again though the run is being stopped",
         &[("if report.delay ~= '' and spared(r, rec[FLAGS]) then", "if report.delay ~= '' then")],
     ),
-    mutant("a skipped step counts as done", &[("(e.st == 'K' and has(e.flags, 's'))", "e.st == 'K'")]),
+    mutant("a skipped step counts as done", &[("(st == 'K' and has(flags, 's'))", "st == 'K'")]),
     mutant(
         "a step is skipped when one of several that could start it did not",
         &[("(waits_for_trigger and l.triggers == 0)", "waits_for_trigger")],
@@ -125,7 +122,7 @@ pub const MUTANTS: &[Mutant] = &[
     ),
     mutant(
         "a repeated answer grants what is held no more",
-        &[("if holds then grants[#grants + 1]", "if rec then grants[#grants + 1]")],
+        &[("if holds then grant_reply(grants", "if rec then grant_reply(grants")],
     ),
     mutant(
         "a cancelled task stays in its queue",
@@ -140,8 +137,91 @@ pub const MUTANTS: &[Mutant] = &[
         &[("call('ZADD', prefix .. 'leases', 0, holder)\n  bury(holder, 50)", "")],
     ),
     mutant("a run is bound to nobody", &[("r.pin = name\n", "\n")]),
+    mutant("an agent is given several tasks at once", &[("pick.list.full = true\n  end", "\n  end")]),
+    mutant(
+        "an agent is given a task while it works on another",
+        &[(" and call('EXISTS', prefix .. 'slots:' .. queue) == 0", "")],
+    ),
+    mutant("an agent's task is given to any worker", &[("return agent.worker == name and", "return")]),
+    mutant("a stopped agent is given tasks", &[("and not agent.held and", "and")]),
+    mutant(
+        "an agent keeps what it worked on",
+        &[("if is_assigned(shared.queue) and call('SREM'", "if false and call('SREM'")],
+    ),
+    mutant(
+        "an agent at work is moved",
+        &[("if running[1] then return { 'BUSY'", "if false then return { 'BUSY'")],
+    ),
+    mutant(
+        "a move lets a stopped agent go",
+        &[("wanted.held = known and known.held or nil", "wanted.held = nil")],
+    ),
+    mutant(
+        "a restart of its agent cancels the task",
+        &[("if restarts(rec) then\n    rec[REASON] = ''", "if false then\n    rec[REASON] = ''")],
+    ),
+    mutant(
+        "a cancelled task is saved by a restart of its agent",
+        &[("restart, kill = restart and restarts(rec),", "restart, kill = restart,")],
+    ),
+    mutant(
+        "a limit on an attempt outlives it",
+        &[("call('ZREM', prefix .. 'deadlines', 'a' .. id .. '.' .. rec[ATT])", "")],
+    ),
+    mutant(
+        "what a worker holds and does not name gets no limit",
+        &[("if rec then limit_time(r, idx, rec) end\n      if rec then unknown", "if rec then unknown")],
+    ),
     mutant(
         "a limit on waiting outlives the wait",
         &[("if first_time then\n    forget_queue_timeout(r, idx, rec)", "if first_time then")],
+    ),
+    mutant("a retry does not take the old end back", &[("    r[st] = r[st] - 1\n", "")]),
+    mutant(
+        "what is tried anew begins with attempt one",
+        &[("if marked(r, 'a') then load_records(r, ready) end", "")],
+    ),
+    mutant(
+        "a run that goes on is still being stopped",
+        &[("r.status, r.stop, r.reason = 'running', '', ''", "r.status, r.reason = 'running', ''")],
+    ),
+    mutant(
+        "a run that goes on counts as ended",
+        &[("call('ZREM', prefix .. 'done', id)\n  local timeout", "local timeout")],
+    ),
+    mutant(
+        "what waits already is not told of a retry",
+        &[("elseif deed == 'L' then\n    wait_for(idx, entry.value)", "elseif deed == 'L' then")],
+    ),
+    mutant(
+        "ends that are still to be told are told to whoever waits anew",
+        &[("if find(entry, '%a ' .. id, 1) == 1 then return { 'AGAIN' } end", "")],
+    ),
+    mutant("whoever waits for another run is told twice", &[("call('ZREM', key, unpack(members))", "")]),
+    mutant(
+        "the end of a run is told to nobody",
+        &[("if r.open == 0 and not r.told and marked(r, 'w') then", "if false then")],
+    ),
+    mutant(
+        "waiting tasks of other runs beyond the budget are forgotten",
+        &[("todo[#todo + 1] = 'O ' .. e.r.id .. ' ' .. e.idx", "")],
+    ),
+    mutant("what is waited for and has ended is waited for", &[("if good ~= nil then", "if false then")]),
+    mutant("a key lets a second run in", &[("if first and first ~= id then", "if false then")]),
+    mutant(
+        "a key outlives its run",
+        &[("then call('DEL', prefix .. 'dispatch:' .. known[2]) end", "then end")],
+    ),
+    mutant(
+        "edges of what was taken over are walked again when it has ended here",
+        &[("if rec and has(rec[FLAGS], 'o') then", "if rec and is_final(rec[ST]) then")],
+    ),
+    mutant(
+        "tasks that were taken over are forgotten beyond the first portion",
+        &[("if last < to then todo[#todo + 1] = 'S '", "if false then todo[#todo + 1] = 'S '")],
+    ),
+    mutant(
+        "a paused cluster goes on claiming",
+        &[("and mode == 'run' then\n  granted", "and mode ~= 'frozen' then\n  granted")],
     ),
 ];

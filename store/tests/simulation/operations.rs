@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use maestro_model::ids::{Incarnation, TaskId};
-use maestro_model::task::Reason;
+use maestro_model::task::{Reason, TaskStatus};
 use maestro_store::duties::Expansion;
 use maestro_store::encode::expanded_item;
-use maestro_store::runs::StopAnswer;
-use maestro_store::step::{Ending, PublishedValue, StepReport, StepRequest};
+use maestro_store::step::{CellMode, Ending, PublishedValue, StepReport, StepRequest};
 use maestro_store::worker::{BeatReply, BeatVerdict, ProcessRole, ProcessStatus};
 use maestro_store::{Refusal, StoreError};
 use rand::Rng;
 
 use super::actor::{Actor, Health, PendingRequest, RunningTask};
+use super::again::take_over;
 use super::delivery::{Delivery, unexpected};
 use super::plans::{LOST_MAX, ShadowRun, random_plan};
 use super::world::World;
@@ -20,8 +20,10 @@ use super::{Violation, hold};
 
 /// How long a beat is good for.
 pub const LEASE: Duration = Duration::from_secs(12);
+/// Requests that a retry may need while things are left over, and sweeps between them.
+pub const RETRY_CALLS: i64 = 50;
 /// Names that processes of the played cluster go by.
-const NAMES: [&str; 3] = ["ada", "bob", "cyd"];
+pub const NAMES: [&str; 3] = ["ada", "bob", "cyd"];
 
 /// What an actor does with what it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +42,10 @@ impl World {
             self.die.random_range(0..self.runs.len())
         } else {
             let id = self.fresh_run();
-            let plan = random_plan(&mut self.die);
+            let mut plan = random_plan(&mut self.die);
+            if self.die.random_bool(0.25) {
+                take_over(&mut self.die, &mut plan);
+            }
             self.runs.push(ShadowRun::new(id, plan));
             self.runs.len() - 1
         };
@@ -50,7 +55,7 @@ impl World {
         let (id, plan) = (self.runs[place].id.clone(), self.runs[place].plan.clone());
         self.tell(format!("submit {id}: {} tasks, policy {:?}", plan.tasks.len(), plan.policy));
         match self.store.submit(&id, &plan, LOST_MAX).await {
-            Ok(()) => self.runs[place].acknowledged = true,
+            Ok(_) => self.runs[place].acknowledged = true,
             Err(StoreError::Refused(Refusal::Paused)) => {}
             Err(error) => return Err(unexpected("a submission failed", error)),
         }
@@ -139,6 +144,9 @@ impl World {
                     let over = self.actors[place].lease_until.is_some_and(|until| until < self.clock());
                     hold!(!over, "a lease that has run out was renewed");
                     self.look(1)?;
+                    if reply.mode == CellMode::Run {
+                        self.check_limits(&actor.incarnation)?;
+                    }
                     let until = self.clock() + LEASE.as_millis() as i64;
                     self.actors[place].lease_until = Some(until);
                     if delivery != Delivery::AnswerLost && number == 0 {
@@ -161,6 +169,18 @@ impl World {
         Ok(())
     }
 
+    /// Whoever has just beaten holds no attempt that may run for ever.
+    fn check_limits(&self, who: &Incarnation) -> Result<(), Violation> {
+        for run in self.last.runs() {
+            for (index, record) in self.last.records(run)? {
+                let held = matches!(record.status, TaskStatus::Running | TaskStatus::Cancelling);
+                let mine = held && record.owner.as_ref() == Some(who);
+                hold!(!mine || record.flags.contains('d'), "{run}.{index} has no limit after a beat");
+            }
+        }
+        Ok(())
+    }
+
     fn on_beat(
         &mut self,
         place: usize,
@@ -173,11 +193,12 @@ impl World {
             let known = running.get(task).is_some_and(|running| running.attempt == *attempt);
             match verdict {
                 BeatVerdict::Yours => {}
-                BeatVerdict::Cancel => {
+                BeatVerdict::Cancel | BeatVerdict::Kill => {
                     if let Some(running) = running.get_mut(task) {
                         running.told_to_end = true;
                     }
-                    self.statistics.count("told-to-end");
+                    let hurry = *verdict == BeatVerdict::Kill;
+                    self.statistics.count(if hurry { "told-to-end-at-once" } else { "told-to-end" });
                 }
                 BeatVerdict::Stale => {
                     // A `foreach` that was expanded is nobody's any more; so is what somebody else has.
@@ -342,7 +363,7 @@ impl World {
         let portion = if total - offset > 2 && self.die.random_bool(0.6) { 2 } else { total - offset };
         let grant = running.grant.expect("found by it");
         let record = self.last.record(task.run.as_str(), task.index)?;
-        let flags = record.map(|record| record.flags.replace('x', "")).unwrap_or_default();
+        let flags = record.map(|record| record.flags.replace(['x', 'd', 'o'], "")).unwrap_or_default();
         let items: Vec<String> = (offset..offset + portion)
             .map(|number| {
                 expanded_item(task.index, grant.shared, &flags, &grant.own.step, number as u32, number.into())
@@ -388,40 +409,7 @@ impl World {
         Ok(())
     }
 
-    /// Somebody cancels a task.
-    pub async fn op_cancel(&mut self) -> Result<(), Violation> {
-        let Some(run) = self.any_run() else { return Ok(()) };
-        let count = self.last.run_number(self.runs[run].id.as_str(), "n").max(1) as u32;
-        let task = TaskId { run: self.runs[run].id.clone(), index: self.die.random_range(0..count) };
-        self.tell(format!("cancel {task}"));
-        for _ in 0..if self.die.random_bool(0.2) { 2 } else { 1 } {
-            let word = match self.store.cancel_task(&task, "enough").await {
-                Ok(StopAnswer::Ended) => "cancel-ended",
-                Ok(StopAnswer::Ending) => "cancel-ending",
-                Ok(StopAnswer::Repeated) => "cancel-repeated",
-                Err(StoreError::Refused(Refusal::NotFound { .. })) => "cancel-nothing",
-                Err(error) => return Err(unexpected("a cancel failed", error)),
-            };
-            self.statistics.count(word);
-            self.look(1)?;
-        }
-        Ok(())
-    }
-
-    /// Somebody stops a run.
-    pub async fn op_stop(&mut self) -> Result<(), Violation> {
-        let Some(run) = self.any_run() else { return Ok(()) };
-        let id = self.runs[run].id.clone();
-        self.tell(format!("stop {id}"));
-        match self.store.stop_run(&id, "enough").await {
-            Ok(_) | Err(StoreError::Refused(Refusal::NotFound { .. })) => {}
-            Err(error) => return Err(unexpected("a stop failed", error)),
-        }
-        self.statistics.count("stop");
-        self.look(1)
-    }
-
-    fn any_run(&mut self) -> Option<usize> {
+    pub fn any_run(&mut self) -> Option<usize> {
         let live: Vec<usize> = (0..self.runs.len()).filter(|place| !self.runs[*place].collected).collect();
         (!live.is_empty()).then(|| live[self.die.random_range(0..live.len())])
     }
@@ -468,28 +456,5 @@ impl World {
             }
         }
         Ok(())
-    }
-
-    /// A run is collected, if it has ended.
-    pub async fn op_collect(&mut self) -> Result<(), Violation> {
-        let Some(run) = self.any_run() else { return Ok(()) };
-        self.collect(run).await
-    }
-
-    pub async fn collect(&mut self, run: usize) -> Result<(), Violation> {
-        let id = self.runs[run].id.clone();
-        if !self.runs[run].acknowledged {
-            return Ok(());
-        }
-        self.check_accepted(id.as_str())?;
-        let status = self.last.run_field(id.as_str(), "status").to_owned();
-        self.tell(format!("collect {id}, which is {status}"));
-        let gone =
-            self.store.collect_run(&id).await.map_err(|error| unexpected("a collection failed", error))?;
-        let ended = matches!(status.as_str(), "completed" | "failed" | "cancelled");
-        hold!(gone == ended, "run {id} is {status}; collected: {gone}");
-        self.statistics.count(if gone { "collect" } else { "collect-busy" });
-        self.runs[run].collected |= gone;
-        self.look(8)
     }
 }

@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use maestro_model::task::TaskStatus;
 use maestro_store::record::TaskRecord;
 
+use super::again::check_waiters;
+use super::agents::AgentsAtWork;
 use super::audit::origin;
 use super::dump::Dump;
 use super::plans::{BETA_LIMIT, ShadowRun};
@@ -27,9 +29,11 @@ pub fn check(dump: &Dump, runs: &[ShadowRun]) -> Result<(), Violation> {
     let none = BTreeSet::new();
     let slots = dump.sets.get("slots:beta").unwrap_or(&none);
     compare_sets("slots of the limited type", &expected.slots, slots)?;
+    expected.agents.check(dump)?;
     hold!(slots.len() <= BETA_LIMIT, "{} attempts of a type that allows {BETA_LIMIT}", slots.len());
     check_processes(dump)?;
     check_pins(dump)?;
+    check_waiters(dump)?;
     check_keys(dump)
 }
 
@@ -39,6 +43,7 @@ struct Expected {
     places: BTreeMap<String, Vec<String>>,
     deadlines: BTreeSet<String>,
     slots: BTreeSet<String>,
+    agents: AgentsAtWork,
 }
 
 impl Expected {
@@ -50,13 +55,20 @@ impl Expected {
             if let Some(place) = place_of(&record, &task)? {
                 self.places.entry(task.clone()).or_default().push(place);
             }
+            if let Some(agent) = &shadow.shared(step).assigned {
+                self.agents.add(agent, &task, &record);
+            }
             let waits = record.status == TaskStatus::Queued && record.attempt.0 == 0;
             if waits && shadow.shared(step).queue_timeout_ms.is_some() {
                 self.deadlines.insert(format!("q{task}"));
             }
             let held = matches!(record.status, TaskStatus::Running | TaskStatus::Cancelling);
+            hold!(held || !record.flags.contains('d'), "task {task} has ended and is said to have a limit");
             if held && record.owner.is_some() {
-                self.deadlines.insert(format!("a{task}.{}", record.attempt));
+                // It has a limit from the first beat of its worker on, and a flag that says so.
+                if record.flags.contains('d') {
+                    self.deadlines.insert(format!("a{task}.{}", record.attempt));
+                }
                 if shadow.shared(step).agent.as_str() == "beta" && !record.flags.contains('x') {
                     self.slots.insert(task);
                 }
@@ -90,6 +102,7 @@ fn place_of(record: &TaskRecord, task: &str) -> Result<Option<String>, Violation
         (TaskStatus::Queued, Some(queue), _) => Some(format!("q:{queue} at {:?}", record.rank)),
         (TaskStatus::Running | TaskStatus::Cancelling, None, Some(owner)) => Some(format!("own:{owner}")),
         (TaskStatus::Running | TaskStatus::Cancelling, None, None) => None,
+        (TaskStatus::Blocked, None, None) => None,
         (TaskStatus::Parked, None, _) => Some("delayed".to_owned()),
         (status, None, _) if status.is_final() => None,
         _ => return Err(Violation(format!("task {task} stands where its state does not allow: {record:?}"))),
@@ -198,9 +211,15 @@ fn check_keys(dump: &Dump) -> Result<(), Violation> {
         let (kind, rest) = key.split_once(':').unwrap_or((key, ""));
         let owned = match kind {
             "ctl" | "vt" | "deadlines" | "delayed" | "leases" | "names" | "runs" | "done" | "loading" => true,
+            "assignments" => true,
+            "dispatch" => {
+                dump.hash(key).and_then(|text| text.get("")).is_some_and(|run| runs.contains(run.as_str()))
+            }
+            "short" => dump.hashes.contains_key("assignments"),
             "todo" | "limits" | "agents" | "combined" | "leader" | "states" | "state" => true,
             "r" => runs.contains(rest.split(':').next().unwrap_or_default()),
             "w" | "own" => leases.contains(rest),
+            "owing" => dump.sets[key].iter().all(|worker| leases.contains(worker.as_str())),
             "pins" => named(rest),
             "q" | "slots" => true,
             "bell" => match rest.strip_prefix("w:") {

@@ -1,7 +1,7 @@
 //! Random plans of every shape the scripts know, and what a test must remember of each.
 
 use indexmap::IndexMap;
-use maestro_model::ids::{AgentSlug, RunId};
+use maestro_model::ids::{AgentId, AgentSlug, RunId};
 use maestro_model::plan::{
     ContinueOn, Dependent, EdgeKind, Plan, PlannedTask, QueueName, References, RootRange, RunContext,
     RunPolicy, SharedSpec, TaskKind, WorkspaceChoice,
@@ -12,6 +12,8 @@ use rand::rngs::StdRng;
 
 /// The agent types of the played cluster; the second one is limited.
 pub const TYPES: [&str; 2] = ["alpha", "beta"];
+/// The agents of the played cluster, each with its type: one of a type that is limited as well.
+pub const AGENTS: [(&str, &str); 2] = [("jones", "beta"), ("smith", "alpha")];
 /// How many of the second type may run at one time.
 pub const BETA_LIMIT: usize = 2;
 /// `MAESTRO_MAX_ATTEMPTS` of the played cluster.
@@ -72,12 +74,24 @@ struct Draft {
 }
 
 fn draft_shared(die: &mut StdRng, bound: bool) -> SharedSpec {
-    let agent = slug(TYPES[usize::from(die.random_bool(0.4))]);
-    let bound = bound && die.random_bool(0.7);
-    let queue = if bound { QueueName::agents(&TYPES.map(slug)) } else { QueueName::agent(&agent) };
+    let named = die.random_bool(0.3).then(|| AGENTS[die.random_range(0..AGENTS.len())]);
+    let agent = slug(named.map_or_else(|| TYPES[usize::from(die.random_bool(0.4))], |(_, of)| of));
+    let assigned: Option<AgentId> = named.map(|(id, _)| id.parse().expect("a lawful id"));
+    let bound = bound && assigned.is_none() && die.random_bool(0.7);
+    let queue = match &assigned {
+        Some(id) => QueueName::assigned(id),
+        None if bound => QueueName::agents(&TYPES.map(slug)),
+        None => QueueName::agent(&agent),
+    };
+    let workspace = match &assigned {
+        Some(_) => WorkspaceChoice::Assigned,
+        None if bound => WorkspaceChoice::Run,
+        None => WorkspaceChoice::Task,
+    };
     SharedSpec {
         queue,
         agent,
+        assigned,
         priority: die.random_range(1..=5),
         role: None,
         prompt: None,
@@ -97,7 +111,7 @@ fn draft_shared(die: &mut StdRng, bound: bool) -> SharedSpec {
             delay_ms: 3_000,
             ..RetryPolicy::default()
         },
-        workspace: if bound { WorkspaceChoice::Run } else { WorkspaceChoice::Task },
+        workspace,
         continue_on: ContinueOn { failed: die.random_bool(0.15), skipped: die.random_bool(0.15) },
     }
 }
@@ -224,8 +238,22 @@ fn assemble(
         version: None,
         vars: IndexMap::new(),
         params: IndexMap::new(),
+        folder: None,
+        trace: false,
     };
-    Plan { context, policy, agents: IndexMap::new(), shared, tasks, roots, bound_agents }
+    Plan {
+        context,
+        policy,
+        agents: IndexMap::new(),
+        shared,
+        tasks,
+        roots,
+        bound_agents,
+        definition: None,
+        key: None,
+        waits_for: Vec::new(),
+        seeds: Default::default(),
+    }
 }
 
 fn add_items(tasks: &mut Vec<PlannedTask>) {

@@ -57,6 +57,9 @@ async fn random_operation(world: &mut World) -> Result<(), Violation> {
         (0..world.actors.len()).filter(|place| world.actors[*place].health == Health::Well).collect();
     let actor = (!speaking.is_empty()).then(|| speaking[world.die.random_range(0..speaking.len())]);
     let roll = world.die.random_range(0..100);
+    if world.die.random_bool(0.07) {
+        return world.op_again().await;
+    }
     match (roll, actor) {
         (0..42, Some(actor)) => world.op_step(actor).await,
         (42..50, Some(actor)) => world.op_beat(actor).await,
@@ -75,6 +78,8 @@ async fn random_operation(world: &mut World) -> Result<(), Violation> {
         (91, _) if world.die.random_bool(0.5) => world.op_stop().await,
         (92..94, Some(actor)) => world.op_detach(actor).await,
         (94, _) => world.op_collect().await,
+        (95, _) if world.die.random_bool(0.5) => world.op_assign().await,
+        (95..97, _) => world.op_order_agent().await,
         _ => rare_operation(world, actor),
     }
 }
@@ -149,6 +154,7 @@ async fn heal(world: &mut World) -> Result<(), Violation> {
             }
         }
         world.op_sweep().await?;
+        world.heal_agents("helper").await?;
     }
     let open: Vec<String> = world
         .runs
@@ -180,9 +186,11 @@ async fn clear(world: &mut World) -> Result<(), Violation> {
     let keys = dump.hashes.keys().chain(dump.zsets.keys()).chain(dump.sets.keys());
     let keys: BTreeSet<&String> = keys.chain(dump.lists.keys()).chain(&dump.fixed).collect();
     let allowed = |key: &str| {
-        matches!(key, "ctl" | "vt" | "limits" | "states" | "leader" | "combined")
+        matches!(key, "ctl" | "vt" | "limits" | "states" | "leader" | "combined" | "agents" | "assignments")
             || key.starts_with("state:")
             || key.starts_with("bell:a:")
+            || key.starts_with("bell:i:")
+            || key.starts_with("short:")
             || key.starts_with("bell:c:")
     };
     let left: Vec<_> = keys.into_iter().filter(|key| !allowed(key)).collect();

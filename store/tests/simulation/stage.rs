@@ -1,16 +1,19 @@
 //! One task brought into one state, and everything that can happen to it there.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
-use maestro_model::ids::{Attempt, Incarnation, RunId, TaskId};
-use maestro_model::plan::{Plan, QueueName};
+use maestro_model::ids::{AgentId, Attempt, Incarnation, RunId, TaskId};
+use maestro_model::plan::{Plan, QueueName, WorkspaceChoice};
 use maestro_model::task::{Reason, TaskEvent, TaskStatus};
+use maestro_store::assignments::HoldOrder;
 use maestro_store::runs::StopAnswer;
 use maestro_store::scripts::{ScriptSet, TEST_CLOCK};
 use maestro_store::step::{Ending, ReportAnswer, StepReply, StepReport, StepRequest};
 use maestro_store::worker::{AboutProcess, ProcessRole, ProcessStatus};
 use maestro_store::{Store, StoreError};
 
+use super::agents::{agent_types, assignment};
 use super::dump::{Depth, Dump};
 use crate::support::{PlanSketch, TestRedis};
 
@@ -36,10 +39,14 @@ pub enum Setting {
     Skipped,
     Cancelled,
     GroupRunning,
+    /// An assigned agent works on it.
+    AgentRunning,
+    /// It was told to end so that its agent starts again.
+    Restarting,
 }
 
 impl Setting {
-    pub const ALL: [Setting; 13] = [
+    pub const ALL: [Setting; 15] = [
         Setting::Blocked,
         Setting::Queued,
         Setting::Held,
@@ -53,6 +60,8 @@ impl Setting {
         Setting::Skipped,
         Setting::Cancelled,
         Setting::GroupRunning,
+        Setting::AgentRunning,
+        Setting::Restarting,
     ];
 
     pub fn status(self) -> TaskStatus {
@@ -60,13 +69,20 @@ impl Setting {
             Setting::Blocked => TaskStatus::Blocked,
             Setting::Queued | Setting::Held | Setting::QueuedAgain => TaskStatus::Queued,
             Setting::Running | Setting::RunningForTheLastTime | Setting::GroupRunning => TaskStatus::Running,
+            Setting::AgentRunning => TaskStatus::Running,
             Setting::Parked => TaskStatus::Parked,
-            Setting::Cancelling => TaskStatus::Cancelling,
+            Setting::Cancelling | Setting::Restarting => TaskStatus::Cancelling,
             Setting::Completed => TaskStatus::Completed,
             Setting::Failed => TaskStatus::Failed,
             Setting::Skipped => TaskStatus::Skipped,
             Setting::Cancelled => TaskStatus::Cancelled,
         }
+    }
+}
+
+impl Setting {
+    fn is_agents(self) -> bool {
+        matches!(self, Setting::AgentRunning | Setting::Restarting)
     }
 }
 
@@ -81,6 +97,8 @@ pub enum Deed {
     ReportOfAnotherAttempt(Ending),
     Claim,
     Cancel,
+    AgentStops,
+    AgentStartsAgain,
     Beat,
     OwnerLeaves,
     LeaseEnds,
@@ -107,6 +125,8 @@ pub fn deeds() -> Vec<Deed> {
     let mut deeds = vec![
         Deed::Claim,
         Deed::Cancel,
+        Deed::AgentStops,
+        Deed::AgentStartsAgain,
         Deed::Beat,
         Deed::OwnerLeaves,
         Deed::LeaseEnds,
@@ -134,6 +154,14 @@ impl Deed {
             Deed::Cancel => Some(E::Cancel),
             // A task in front of its run's gate is not for workers yet, and a group never is.
             Deed::Claim => (status == TaskStatus::Queued && setting != Setting::Held).then_some(E::Claim),
+            Deed::AgentStops => setting.is_agents().then_some(E::Cancel),
+            Deed::AgentStartsAgain => setting.is_agents().then_some(E::Restart),
+            Deed::Report(Ending::Completed { .. }) if setting == Setting::Restarting => Some(E::FinishFirst),
+            Deed::Report(_) | Deed::OwnerLeaves | Deed::LeaseEnds | Deed::AttemptLimitPasses
+                if setting == Setting::Restarting =>
+            {
+                Some(E::EndRestarted)
+            }
             Deed::Report(_) if status == TaskStatus::Cancelling => Some(E::EndCancelled),
             Deed::Report(_) if !held => None,
             Deed::Report(ending) => Some(match ending {
@@ -164,6 +192,12 @@ impl Deed {
     }
 }
 
+/// Put together once: hundreds of stages are set.
+static SCRIPTS: LazyLock<ScriptSet> = LazyLock::new(|| {
+    let grace = ("local DEADLINE_GRACE_MS = 60000", "local DEADLINE_GRACE_MS = 1000");
+    ScriptSet::edited(&[TEST_CLOCK, grace])
+});
+
 /// A cell with one task in a given state.
 pub struct Stage {
     pub store: Store,
@@ -188,6 +222,10 @@ pub fn about() -> AboutProcess {
     }
 }
 
+fn smith() -> AgentId {
+    "smith".parse().expect("a lawful id")
+}
+
 fn sketch(setting: Setting, deed: &Deed) -> (Plan, u32) {
     let (mut sketch, index) = match setting {
         Setting::Blocked => (PlanSketch::chain(2), 1),
@@ -202,7 +240,17 @@ fn sketch(setting: Setting, deed: &Deed) -> (Plan, u32) {
         sketch.tasks[0].items = Some((3, Some(1)));
     }
     let mut plan = sketch.plan();
+    if setting.is_agents() {
+        for range in &mut plan.roots {
+            range.queue = Some(QueueName::assigned(&smith()));
+        }
+    }
     for shared in &mut plan.shared {
+        if setting.is_agents() {
+            shared.assigned = Some(smith());
+            shared.queue = QueueName::assigned(&smith());
+            shared.workspace = WorkspaceChoice::Assigned;
+        }
         let alone = !matches!(setting, Setting::GroupRunning | Setting::Blocked);
         if *deed == Deed::WaitLimitPasses && alone {
             shared.queue_timeout_ms = Some(WAIT_LIMIT_MS);
@@ -218,8 +266,7 @@ impl Stage {
     pub async fn set(redis: &TestRedis, setting: Setting, deed: &Deed) -> Stage {
         let mut raw = redis.raw();
         redis::cmd("FLUSHALL").exec(&mut raw).expect("flushed");
-        let grace = ("local DEADLINE_GRACE_MS = 60000", "local DEADLINE_GRACE_MS = 1000");
-        let store = redis.store_with(ScriptSet::edited(&[TEST_CLOCK, grace])).await;
+        let store = redis.store_with(SCRIPTS.clone()).await;
         let (owner, stranger) = (Incarnation::random(), Incarnation::random());
         for (who, name, lease) in
             [(&owner, "owner", deed.lease()), (&stranger, "stranger", Duration::from_secs(3600))]
@@ -227,6 +274,10 @@ impl Stage {
             let types = ["noop".to_owned()];
             store.attach(who, name, &types, lease, false, &about()).await.expect("the name is free");
         }
+        let mut agent_type = agent_types().remove(0);
+        agent_type.slug = "noop".parse().expect("a lawful slug");
+        store.register_type(&agent_type).await.expect("registered");
+        store.assign(&assignment("smith", "noop", "owner", 0)).await.expect("assigned");
         let (plan, index) = sketch(setting, deed);
         let run = RunId::random(0);
         store.submit(&run, &plan, 2).await.expect("the plan is lawful");
@@ -242,6 +293,12 @@ impl Stage {
             requests: 1,
         };
         stage.lead_to(setting).await;
+        // An attempt gets its limit with the first beat of its worker.
+        let types = ["noop".to_owned()];
+        let listed = [(stage.task.clone(), stage.attempt)];
+        let status = ProcessStatus::default();
+        let beat = stage.store.beat(&stage.owner, deed.lease(), &types, &status, &listed);
+        drop(beat.await.expect("the beat is answered"));
         assert_eq!(stage.status().await, setting.status(), "the stage is set for {setting:?}");
         stage
     }
@@ -270,6 +327,7 @@ impl Stage {
                 self.cancel().await.expect("told to end");
                 return;
             }
+            Setting::Restarting => return self.order_agent(true).await,
             Setting::RunningForTheLastTime => {
                 // Lost once with another process; two losses are allowed.
                 let lost = Incarnation::random();
@@ -294,7 +352,7 @@ impl Stage {
 
     async fn step(&mut self, who: &Incarnation, want: usize, reports: Vec<StepReport>) -> StepReply {
         self.requests += 1;
-        let queues = vec![QueueName::from_stored("a:noop")];
+        let queues = vec![QueueName::from_stored("a:noop"), QueueName::assigned(&smith())];
         let request =
             StepRequest { lane: 0, request_id: self.requests, want, queues, reports, state_ttl_ms: 0 };
         self.store.step(who, &request).await.expect("the step is answered")
@@ -314,6 +372,11 @@ impl Stage {
         };
         let reply = self.step(who, 0, vec![report]).await;
         reply.answers[0]
+    }
+
+    async fn order_agent(&self, then_restart: bool) {
+        let order = HoldOrder { kill: false, then_restart };
+        self.store.hold_agent(&smith(), "me", order).await.expect("the agent is told");
     }
 
     async fn cancel(&self) -> Result<StopAnswer, StoreError> {
@@ -349,6 +412,8 @@ impl Stage {
             }
             Deed::Claim => drop(self.claim(&stranger).await),
             Deed::Cancel => drop(self.cancel().await),
+            Deed::AgentStops => self.order_agent(false).await,
+            Deed::AgentStartsAgain => self.order_agent(true).await,
             Deed::Beat => {
                 let listed = [(self.task.clone(), self.attempt)];
                 let status = ProcessStatus::default();
@@ -370,10 +435,15 @@ impl Stage {
         let prefix = self.store.keys().prefix().to_owned();
         let read = Dump::read(&mut self.raw, &prefix, "0", Depth::Whole);
         let mut dump = read.expect("readable").timeless();
-        let aside = |key: &String| key.starts_with("bell:") || key.starts_with("w:") || key == "names";
+        let aside = |key: &String| {
+            key.starts_with("bell:") || key.starts_with("w:") || key == "names" || key == "assignments"
+        };
         dump.hashes.retain(|key, _| !aside(key));
         dump.lists.retain(|key, _| !aside(key));
         dump.zsets.remove("leases");
+        if let Some(ctl) = dump.hashes.get_mut("ctl") {
+            ctl.remove("registry");
+        }
         dump
     }
 }

@@ -8,6 +8,7 @@ use maestro_model::task::TaskStatus;
 use maestro_store::encode::EDGES_PER_FIELD;
 use maestro_store::record::TaskRecord;
 
+use super::again::waiters;
 use super::dump::{Dump, Window};
 use super::plans::ShadowRun;
 use super::{Violation, hold};
@@ -43,7 +44,8 @@ impl<'a> RunPicture<'a> {
     /// Checks all rules of a run.
     pub fn check(&self) -> Result<(), Violation> {
         if self.dump.run_field(self.id, "status") == "loading" {
-            hold!(self.records.is_empty(), "no task of run {} has begun before the commit", self.id);
+            let early = self.records.keys().find(|index| !self.shadow.plan.seeds.contains_key(index));
+            hold!(early.is_none(), "no task of run {} has begun before the commit", self.id);
             return Ok(());
         }
         self.check_counts()?;
@@ -64,6 +66,11 @@ impl<'a> RunPicture<'a> {
 
     pub fn status(&self, index: u32) -> Option<TaskStatus> {
         self.records.get(&index).map(|record| record.status)
+    }
+
+    /// Whether it is more than blocked: only what is tried anew has a record before.
+    fn has_begun(&self, index: u32) -> bool {
+        self.status(index).is_some_and(|status| status != TaskStatus::Blocked)
     }
 
     fn is_final(&self, index: u32) -> bool {
@@ -156,7 +163,12 @@ impl<'a> RunPicture<'a> {
                 && entry[2] == parent.to_string()
                 && entry[3].parse().is_ok_and(|at: usize| at <= portion)
         });
-        self.is_final(parent) && !waiting
+        let seeds = self.todo.iter().any(|entry| {
+            let bound = |place: usize| entry.get(place).and_then(|text| text.parse::<u32>().ok());
+            entry[0] == "S" && bound(2).is_some_and(|from| from <= parent)
+        });
+        let taken_over = self.records.get(&parent).is_some_and(|record| record.flags.contains('o'));
+        self.is_final(parent) && !waiting && !(seeds && taken_over)
     }
 
     fn check_edges(&self, index: u32) -> Result<(), Violation> {
@@ -191,7 +203,10 @@ impl<'a> RunPicture<'a> {
         }
         let stored =
             self.dump.hash(&format!("r:{}:left", self.id)).and_then(|left| left.get(&index.to_string()));
-        if self.records.contains_key(&index) {
+        let external =
+            waiters(self.dump).filter(|(_, _, who)| *who == format!("{}.{index}", self.id)).count();
+        needs += external as u32;
+        if self.has_begun(index) {
             hold!(stored.is_none(), "it is not blocked any more and still waits for {stored:?}");
             return Ok(());
         }
@@ -221,7 +236,12 @@ impl<'a> RunPicture<'a> {
         hold!(window.first <= window.next && window.next <= window.end, "its cursor left it: {window:?}");
         for index in window.first..window.end {
             let record = self.records.get(&index);
-            let early = record.is_none_or(|record| record.status == TaskStatus::Cancelled);
+            let waits = |status| matches!(status, TaskStatus::Cancelled | TaskStatus::Blocked);
+            let taken_over = |record: &TaskRecord| record.flags.contains('o');
+            // A `foreach` that goes on with some of its items has the others behind its cursor.
+            let past = |record: &TaskRecord| name.starts_with('g') && record.status.is_final();
+            let early =
+                record.is_none_or(|record| waits(record.status) || taken_over(record) || past(record));
             hold!(index < window.next || early, "task {index} began before it was released");
             hold!(index >= window.next || record.is_some(), "task {index} was released and has no record");
         }
@@ -230,7 +250,9 @@ impl<'a> RunPicture<'a> {
         let Some(group) = name.strip_prefix('g') else {
             let here = released().filter(fresh).count() as i64;
             hold!(window.here == here, "{here} of its tasks are queued, counted are {}", window.here);
-            let stuck = window.next < window.end && here < self.ready_window / 2 && self.stop().is_empty();
+            // What was cancelled before it was released needs no release any more.
+            let waits = (window.next..window.end).any(|index| !self.is_final(index));
+            let stuck = waits && here < self.ready_window / 2 && self.stop().is_empty();
             hold!(!stuck || self.will_refill(name), "it has room and is not filled up: {window:?}");
             return Ok(());
         };
@@ -266,7 +288,8 @@ impl<'a> RunPicture<'a> {
         let ended = self.is_final(group);
         for index in window.first..window.end {
             let status = self.status(index);
-            let rests = status.is_none() || (ended && status.is_some_and(TaskStatus::is_final));
+            let rests = matches!(status, None | Some(TaskStatus::Blocked))
+                || (ended && status.is_some_and(TaskStatus::is_final));
             hold!(rests, "item {index} is {status:?} while its `foreach` is {:?}", self.status(group));
         }
         let steps = self.shadow.plan.tasks.get(group as usize);

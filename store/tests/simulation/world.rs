@@ -1,6 +1,6 @@
 //! The played cluster: its Redis, its clock, its runs and processes, and the look at it after each step.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use maestro_model::ids::{Attempt, Incarnation, RunId, TaskId};
 use maestro_store::Store;
@@ -13,7 +13,7 @@ use super::actor::Actor;
 use super::audit::Audit;
 use super::dump::{Depth, Dump};
 use super::invariants::CLOCK_STEP_MS;
-use super::plans::{BETA_LIMIT, ShadowRun};
+use super::plans::ShadowRun;
 use super::statistics::Statistics;
 use super::{Violation, hold, invariants};
 use crate::support::TestRedis;
@@ -24,7 +24,9 @@ const FIRST_WALL_MS: i64 = 1_700_000_000_000;
 const REQUESTS_KEPT: usize = 12;
 
 /// Makes the portions of the scripts so small that small runs meet every seam.
-pub const SMALL_PORTIONS: [(&str, &str); 6] = [
+pub const SMALL_PORTIONS: [(&str, &str); 8] = [
+    ("local WAITERS_PORTION = 64", "local WAITERS_PORTION = 2"),
+    ("local SEEDS_PORTION = 256", "local SEEDS_PORTION = 3"),
     ("local EDGE_BUDGET = 512", "local EDGE_BUDGET = 6"),
     ("local READY_WINDOW = 256", "local READY_WINDOW = 4"),
     ("local RELEASE_BUDGET = 256", "local RELEASE_BUDGET = 3"),
@@ -47,11 +49,15 @@ pub enum Portions {
 pub struct AcceptedEnd {
     pub who: Incarnation,
     pub ending: Ending,
+    /// Whether its agent was to start again, so that the task went back instead.
+    pub restarted: bool,
 }
 
 /// All of a scenario.
 pub struct World {
     pub die: StdRng,
+    /// Whether the scripts are those that are shipped.
+    pub unedited: bool,
     pub store: Store,
     pub raw: redis::Connection,
     pub prefix: String,
@@ -64,6 +70,8 @@ pub struct World {
     /// What was done, for whoever looks into a failure.
     pub story: Vec<String>,
     pub accepted: HashMap<(TaskId, Attempt), AcceptedEnd>,
+    /// Ends that were accepted and that a retry has taken back.
+    pub taken_back: HashSet<(TaskId, Attempt)>,
     /// Who was granted which attempt, and by which request.
     pub granted: HashMap<(TaskId, Attempt), (Incarnation, u8, u64)>,
     pub old_requests: Vec<(Incarnation, StepRequest)>,
@@ -91,6 +99,7 @@ impl World {
         let store = redis.store_with(ScriptSet::edited(&all)).await;
         let prefix = store.keys().prefix().to_owned();
         let mut world = World {
+            unedited: edits.is_empty(),
             die: StdRng::seed_from_u64(seed),
             store,
             raw,
@@ -103,13 +112,13 @@ impl World {
             statistics: Statistics::default(),
             story: Vec::new(),
             accepted: HashMap::new(),
+            taken_back: HashSet::new(),
             granted: HashMap::new(),
             old_requests: Vec::new(),
             ready_window: if portions == Portions::Small { 4 } else { 256 },
         };
-        let limits = world.store.keys().limits();
-        redis::cmd("HSET").arg(limits).arg("beta").arg(BETA_LIMIT).exec(&mut world.raw).map_err(failed)?;
         world.last = Dump::read(&mut world.raw, &world.prefix, "0", Depth::Quick)?;
+        world.set_agents_up().await?;
         Ok(world)
     }
 

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
 
+pub mod manual;
+
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -123,6 +125,7 @@ impl PlanSketch {
     pub fn plan(&self) -> Plan {
         let shared = |priority: u8, continue_on: ContinueOn| SharedSpec {
             agent: slug(&self.agent),
+            assigned: None,
             queue: QueueName::agent(&slug(&self.agent)),
             priority,
             role: None,
@@ -207,6 +210,8 @@ impl PlanSketch {
                 version: None,
                 vars: IndexMap::new(),
                 params: IndexMap::new(),
+                folder: None,
+                trace: false,
             },
             policy: self.policy.clone(),
             agents: IndexMap::new(),
@@ -214,6 +219,10 @@ impl PlanSketch {
             tasks,
             roots: root_ranges,
             bound_agents: if self.bound { vec![slug(&self.agent)] } else { Vec::new() },
+            definition: None,
+            key: None,
+            waits_for: Vec::new(),
+            seeds: Default::default(),
         }
     }
 }

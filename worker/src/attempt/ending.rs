@@ -5,17 +5,17 @@
 
 use std::time::Duration;
 
-use indexmap::IndexMap;
-use maestro_model::attempt::{AttemptOutcome, AttemptReport, TaskOutputs};
-use maestro_model::output_file::{OUTPUT_FILE_BYTES_MAX, OutputFileError};
-use maestro_model::retry::EXIT_COME_BACK;
-use maestro_model::task::Reason;
-use serde_json::Value;
-
+use super::own_end::conclude_own_end;
 use super::secrets::SecretError;
 use super::stop::StopKind;
-use crate::launch::{LaunchError, MainEnd, ProcessEnd, TreeEnd, TreeEndCause};
+use crate::answer::AnswerFindings;
+use crate::launch::{LaunchError, ProcessEnd, TreeEnd, TreeEndCause};
+use crate::step_copy::CopyError;
 use crate::workspace::{OwnFileError, TemplateCopyError, WorkspaceError};
+use indexmap::IndexMap;
+use maestro_model::attempt::{AttemptOutcome, AttemptReport};
+use maestro_model::output_file::OutputFileError;
+use maestro_model::task::Reason;
 
 /// Longest message in a report, bytes: of an error file the first 2 KiB count.
 pub(super) const MESSAGE_BYTES_MAX: usize = 2 * 1024;
@@ -47,6 +47,8 @@ pub enum BrokenPart {
     Template,
     /// A secret of the agent type, which this host cannot give.
     Secrets,
+    /// The folder of an assigned agent.
+    Assigned,
     /// The disk below the workspace root.
     Workspaces,
     /// The launcher, or the host's processes, memory and descriptors.
@@ -62,6 +64,8 @@ pub(super) enum EndingCause {
     Timeout(Duration),
     /// The log could not be written, in words.
     LogFailed(String),
+    /// The program does not know its mode, in words.
+    UnknownMode(String),
     /// Asked from outside.
     Stopped(StopKind),
 }
@@ -70,8 +74,10 @@ pub(super) enum EndingCause {
 pub(super) struct EndingFacts {
     pub(super) cause: Option<EndingCause>,
     pub(super) process: ProcessEnd,
-    /// The end of standard output.
+    /// The end of standard output: the answer, unless the agent prints JSON.
     pub(super) result: String,
+    /// What was found in standard output, of one that prints JSON.
+    pub(super) answer: Option<AnswerFindings>,
     /// The last line on standard error.
     pub(super) last_error_line: String,
 }
@@ -95,7 +101,10 @@ pub(super) enum OutputsError {
 
 /// The report of an agent that was started, and what of the host is broken.
 pub(super) fn conclude(facts: EndingFacts, files: &impl OwnFiles) -> (AttemptReport, Option<BrokenPart>) {
-    let failed = |reason, message: String| (AttemptReport::failed(reason, None, message), None);
+    let used = facts.answer.as_ref().and_then(AnswerFindings::told_use);
+    let failed = |reason, message: String| {
+        (AttemptReport { model_use: used.clone(), ..AttemptReport::failed(reason, None, message) }, None)
+    };
     match &facts.cause {
         Some(EndingCause::Stopped(StopKind::Cancel)) => {
             (AttemptReport::plain(AttemptOutcome::Cancelled), None)
@@ -107,6 +116,7 @@ pub(super) fn conclude(facts: EndingFacts, files: &impl OwnFiles) -> (AttemptRep
             let report = AttemptReport::failed(Reason::Infra, None, bounded(message));
             (report, Some(BrokenPart::Workspaces))
         }
+        Some(EndingCause::UnknownMode(message)) => failed(Reason::Config, bounded(message)),
         Some(EndingCause::Timeout(limit)) => {
             failed(Reason::Timeout, format!("ran longer than its timeout of {}", in_seconds(*limit)))
         }
@@ -126,42 +136,6 @@ pub(super) fn conclude(facts: EndingFacts, files: &impl OwnFiles) -> (AttemptRep
     }
 }
 
-/// The report of an agent that ended by itself.
-fn conclude_own_end(main: MainEnd, facts: EndingFacts, files: &impl OwnFiles) -> AttemptReport {
-    let (code, ended) = match main {
-        MainEnd::Exited(0) => return conclude_success(facts, files),
-        MainEnd::Exited(code) => (code, format!("the agent ended with exit code {code}")),
-        MainEnd::Signaled(signal) => (128 + signal, format!("the agent was ended by signal {signal}")),
-    };
-    let from_file = files.error_text().filter(|text| !text.is_empty());
-    let from_stderr = Some(facts.last_error_line).filter(|line| !line.is_empty());
-    let own_words = from_file.or(from_stderr).map(|text| bounded(&text));
-    if main == MainEnd::Exited(EXIT_COME_BACK) {
-        return AttemptReport { message: own_words, ..AttemptReport::plain(AttemptOutcome::ComeBack) };
-    }
-    AttemptReport::failed(Reason::Exit, Some(code), own_words.unwrap_or(ended))
-}
-
-fn conclude_success(facts: EndingFacts, files: &impl OwnFiles) -> AttemptReport {
-    match files.outputs() {
-        Ok(pairs) => {
-            let outputs = pairs.into_iter().map(|(name, value)| (name, Value::String(value))).collect();
-            let outputs = TaskOutputs { result: Value::String(facts.result), outputs };
-            AttemptReport { outputs: Some(outputs), ..AttemptReport::plain(AttemptOutcome::Completed) }
-        }
-        // The agent's own code is known, and it was 0: what failed is what it wrote.
-        Err(OutputsError::Unreadable(OwnFileError::TooLarge { .. })) => AttemptReport::failed(
-            Reason::Config,
-            Some(0),
-            format!("the output file has more than {OUTPUT_FILE_BYTES_MAX} bytes"),
-        ),
-        Err(OutputsError::Unreadable(OwnFileError::Host(error))) => {
-            AttemptReport::failed(Reason::Infra, None, format!("cannot read the output file: {error}"))
-        }
-        Err(error) => AttemptReport::failed(Reason::Config, Some(0), bounded(&error.to_string())),
-    }
-}
-
 /// The end of an attempt whose agent was never started.
 pub(super) fn unstarted(report: AttemptReport, broken: Option<BrokenPart>) -> AttemptEnd {
     AttemptEnd { report, broken, tree: None, output_bytes: 0, dropped_bytes: 0, ran_for: Duration::ZERO }
@@ -173,22 +147,40 @@ pub(super) enum StartError {
     #[error(transparent)]
     Workspace(#[from] WorkspaceError),
     #[error(transparent)]
+    Copy(#[from] CopyError),
+    #[error(transparent)]
     Secret(#[from] SecretError),
     #[error(transparent)]
     Launch(#[from] LaunchError),
 }
 
 impl StartError {
+    /// This runner has no way to other steps' folders.
+    pub(super) fn cannot_copy() -> StartError {
+        let source = std::io::Error::from(std::io::ErrorKind::Unsupported);
+        WorkspaceError::Host { action: "copy into", path: "the workspace".into(), source }.into()
+    }
+
     /// What the task has failed of, and what of the host is broken.
     fn meaning(&self) -> (Reason, Option<BrokenPart>) {
         match self {
             StartError::Workspace(WorkspaceError::Host { .. }) => {
                 (Reason::Infra, Some(BrokenPart::Workspaces))
             }
+            StartError::Workspace(WorkspaceError::Assigned { .. }) => {
+                (Reason::Infra, Some(BrokenPart::Assigned))
+            }
             StartError::Workspace(WorkspaceError::Template(TemplateCopyError::Unfit { .. })) => {
                 (Reason::Config, None)
             }
             StartError::Workspace(WorkspaceError::Template(_)) => (Reason::Infra, Some(BrokenPart::Template)),
+            StartError::Copy(error) => match error {
+                CopyError::Nothing { .. } => (Reason::Config, None),
+                CopyError::Lost { .. } => (Reason::Lost, None),
+                // The host is well: others' tasks are served meanwhile.
+                CopyError::Interrupted { .. } | CopyError::Store(_) => (Reason::Infra, None),
+                CopyError::Workspace(_) => (Reason::Infra, Some(BrokenPart::Workspaces)),
+            },
             StartError::Secret(SecretError::NoVariable { .. } | SecretError::NoFile { .. }) => {
                 (Reason::Infra, Some(BrokenPart::Secrets))
             }
@@ -238,7 +230,10 @@ pub(super) fn bounded(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
+    use crate::launch::MainEnd;
 
     #[derive(Default)]
     struct Files {
@@ -269,7 +264,13 @@ mod tests {
     }
 
     fn facts(cause: Option<EndingCause>, main: MainEnd) -> EndingFacts {
-        EndingFacts { cause, process: ended(main), result: "out".to_owned(), last_error_line: String::new() }
+        EndingFacts {
+            cause,
+            process: ended(main),
+            result: "out".to_owned(),
+            answer: None,
+            last_error_line: String::new(),
+        }
     }
 
     #[test]
@@ -291,6 +292,7 @@ mod tests {
             EndingCause::Stalled(second),
             EndingCause::Timeout(second),
             EndingCause::LogFailed(String::new()),
+            EndingCause::UnknownMode(String::new()),
             EndingCause::Stopped(StopKind::Return),
             EndingCause::Stopped(StopKind::Cancel),
         ];

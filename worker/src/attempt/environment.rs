@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use maestro_model::agent_type::{HomeChoice, PromptVia};
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
 use super::order::AttemptOrder;
 use super::secrets::AttemptSecrets;
 use crate::launch::DEFAULT_PATH;
-use crate::workspace::WorkspacePaths;
+use crate::workspace::{WorkspacePaths, WorkspacePlace};
 
 /// What LANG is where the worker has none: text is UTF-8 to every agent.
 const DEFAULT_LANG: &str = "C.UTF-8";
@@ -27,6 +28,14 @@ impl HostEnvironment {
     /// That of this process.
     pub fn of_this_process() -> HostEnvironment {
         std::env::vars_os().collect()
+    }
+
+    /// Closes `/proc` of this process to others of its user, agents above all: its environment may hold the
+    /// password of Redis, and its descriptors lead there. Root, and who may trace everything, still sees it.
+    pub fn hide_from_agents() {
+        if let Err(errno) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+            tracing::warn!("agents may read this worker's environment: {errno}");
+        }
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&OsStr> {
@@ -61,6 +70,7 @@ impl HostEnvironment {
         order: &AttemptOrder,
         secrets: AttemptSecrets,
         paths: &WorkspacePaths,
+        door: Option<&Path>,
         now: SystemTime,
     ) -> Vec<(OsString, OsString)> {
         let mut env = AgentEnvironment(Vec::with_capacity(32));
@@ -93,10 +103,19 @@ impl HostEnvironment {
         env.set("MAESTRO_STEP_ID", order.step.as_str());
         env.set("MAESTRO_ATTEMPT", order.attempt.to_string());
         env.set("MAESTRO_WORKFLOW", &order.workflow);
-        env.set("MAESTRO_AGENT", order.agent.slug.as_str());
+        env.set(
+            "MAESTRO_AGENT",
+            match &order.place {
+                WorkspacePlace::Assigned(assigned) => assigned.agent.as_str(),
+                WorkspacePlace::Task | WorkspacePlace::Run => order.agent.slug.as_str(),
+            },
+        );
         env.set("MAESTRO_WORKER", order.worker.as_str());
         env.set("MAESTRO_WORKSPACE", &paths.folder);
         env.set("MAESTRO_DEADLINE", deadline.as_secs().to_string());
+        if let Some(socket) = door {
+            env.set("MAESTRO_SOCKET", socket);
+        }
         env.set("MAESTRO_OUTPUT_FILE", paths.output());
         env.set("MAESTRO_ERROR_FILE", paths.error());
         if order.agent.prompt_via == PromptVia::File {
@@ -135,5 +154,12 @@ mod tests {
         assert_eq!(host.expanded("~/x/y"), Path::new("/home/w/x/y"));
         assert_eq!(host.expanded("/~/x"), Path::new("/~/x"));
         assert_eq!(host.expanded("~other"), Path::new("~other"), "other users' homes are not looked up");
+    }
+
+    #[test]
+    fn a_worker_is_hidden_from_processes_of_its_own_user() {
+        HostEnvironment::hide_from_agents();
+        let behavior = rustix::process::dumpable_behavior().expect("this is Linux");
+        assert_eq!(behavior, DumpableBehavior::NotDumpable);
     }
 }

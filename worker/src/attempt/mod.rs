@@ -1,7 +1,7 @@
 //! One attempt, from a rendered task to its report.
 //!
 //! `order` says what is to be done, `environment` what the agent finds around itself, `run` does it,
-//! `ending` decides what the end means. Claiming, rendering templates, `publish` and telling Redis are the
+//! `ending` decides what the end means, `own_end` that of an agent nobody ended. Claiming, rendering templates, `publish` and telling Redis are the
 //! dispatcher's business; it never waits for an agent itself but runs one future per attempt:
 //!
 //! ```ignore
@@ -15,7 +15,10 @@
 
 mod ending;
 mod environment;
+mod masking;
 mod order;
+mod own_end;
+mod own_home;
 mod prepare;
 mod run;
 mod secrets;
@@ -25,4 +28,5 @@ pub use ending::{AttemptEnd, BrokenPart};
 pub use environment::HostEnvironment;
 pub use order::AttemptOrder;
 pub use run::{AttemptRun, AttemptRunner};
+pub(crate) use stop::AttemptMilestones;
 pub use stop::{AttemptHandle, LiveView, StopKind};

@@ -10,6 +10,8 @@ use maestro_model::attempt::AttemptReport;
 use maestro_model::ids::{Attempt, StepId, TaskId, WorkerName};
 use maestro_model::task::Reason;
 
+use crate::answer::FallbackNotice;
+use crate::step_copy::SourceTask;
 use crate::workspace::WorkspacePlace;
 
 /// Longest word of a command, bytes: the kernel's limit less the NUL it adds.
@@ -41,6 +43,8 @@ pub struct AttemptOrder {
     pub place: WorkspacePlace,
     /// The type's template as an absolute path, if it has one.
     pub template: Option<PathBuf>,
+    /// The task whose folder its own begins as a copy of; it counts before the template.
+    pub copy_of: Option<SourceTask>,
     /// Longest time from the launch.
     pub timeout: Duration,
     /// Longest time without output.
@@ -54,6 +58,11 @@ impl AttemptOrder {
     pub(super) fn refusal(&self) -> Option<AttemptReport> {
         let rule = self.broken_rule()?;
         Some(AttemptReport::failed(Reason::Config, None, rule))
+    }
+
+    /// What Kilo says on standard error if it does not know its mode; none for other programs.
+    pub(super) fn fallback_notice(&self) -> Option<FallbackNotice> {
+        self.agent.is_kilo().then(|| FallbackNotice::new(&self.agent.mode))
     }
 
     fn broken_rule(&self) -> Option<String> {

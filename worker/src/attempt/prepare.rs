@@ -14,16 +14,25 @@ use maestro_model::agent_type::{AgentType, HomeChoice, PromptVia};
 use super::ending::StartError;
 use super::environment::HostEnvironment;
 use super::order::AttemptOrder;
+use super::own_home::furnish_home;
 use super::secrets::AttemptSecrets;
 use crate::launch::memory_file;
+use crate::side_door::{BoundDoor, DoorPass, DoorPlaceError};
 use crate::workspace::{PreparedWorkspace, WorkspaceError, WorkspacePaths, WorkspaceRoot, make_folder};
 
 /// What is to be made, with nothing borrowed: it is made on another thread.
 pub(super) struct Preparation {
     paths: WorkspacePaths,
-    template: Option<PathBuf>,
+    /// What the folder is filled with; none = another has seen to it.
+    filling: Option<Filling>,
     agent: Arc<AgentType>,
     prompt: String,
+    door: Option<DoorPass>,
+}
+
+/// What a new folder is filled with.
+struct Filling {
+    template: Option<PathBuf>,
 }
 
 /// What an agent is launched with.
@@ -34,16 +43,19 @@ pub(super) struct Prepared {
     pub(super) stdin: Option<OwnedFd>,
     /// Its secrets.
     pub(super) secrets: AttemptSecrets,
+    /// Its side door, at which nobody answers yet.
+    pub(super) door: Option<BoundDoor>,
 }
 
 impl Preparation {
-    pub(super) fn of(order: &AttemptOrder, paths: &WorkspacePaths) -> Preparation {
+    pub(super) fn of(order: &AttemptOrder, paths: &WorkspacePaths, door: Option<DoorPass>) -> Preparation {
         let needs_prompt = order.agent.prompt_via != PromptVia::Arg;
         Preparation {
             paths: paths.clone(),
-            template: order.template.clone(),
+            filling: order.copy_of.is_none().then(|| Filling { template: order.template.clone() }),
             agent: order.agent.clone(),
             prompt: if needs_prompt { order.prompt.clone() } else { String::new() },
+            door,
         }
     }
 
@@ -54,9 +66,18 @@ impl Preparation {
     ) -> Result<Prepared, StartError> {
         // First, because a workspace would be made in vain.
         let secrets = AttemptSecrets::find(&self.agent.secrets, host)?;
-        let PreparedWorkspace { log } = root.prepare(&self.paths, self.template.as_deref())?;
+        let PreparedWorkspace { log } = match &self.filling {
+            Some(Filling { template }) => root.prepare(&self.paths, template.as_deref())?,
+            None => root.prepare_own(&self.paths)?,
+        };
         if self.agent.home == HomeChoice::Workspace {
-            make_folder(&self.paths.home())?;
+            let home = self.paths.home();
+            make_folder(&home)?;
+            furnish_home(&home, &self.agent, host).map_err(|source| WorkspaceError::Host {
+                action: "open the home",
+                path: home,
+                source,
+            })?;
         }
         let stdin = match self.agent.prompt_via {
             PromptVia::Arg => None,
@@ -66,7 +87,15 @@ impl Preparation {
                 None
             }
         };
-        Ok(Prepared { log, stdin, secrets })
+        let door = self.door.map(|pass| pass.bind(&self.paths.own)).transpose()?;
+        Ok(Prepared { log, stdin, secrets, door })
+    }
+}
+
+impl From<DoorPlaceError> for StartError {
+    fn from(error: DoorPlaceError) -> StartError {
+        let DoorPlaceError { path, source } = error;
+        StartError::Workspace(WorkspaceError::Host { action: "listen at", path, source })
     }
 }
 

@@ -7,22 +7,28 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use indexmap::IndexMap;
+use jiff::Zoned;
 use maestro_model::output_file::{OUTPUT_FILE_BYTES_MAX, parse_output_file};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::ending::{
-    AttemptEnd, EndingCause, EndingFacts, MESSAGE_BYTES_MAX, OutputsError, OwnFiles, StartError, conclude,
-    stopped_before_start, unstarted, without_start,
+    AttemptEnd, EndingCause, EndingFacts, MESSAGE_BYTES_MAX, OutputsError, OwnFiles, StartError, bounded,
+    conclude, stopped_before_start, unstarted, without_start,
 };
 use super::environment::HostEnvironment;
+use super::masking::{hide_in_findings, hide_secrets};
 use super::order::AttemptOrder;
 use super::prepare::{Preparation, Prepared};
+use super::secrets::SECRET_BYTES_MAX;
 use super::stop::{AttemptHandle, LiveOutput, StopKind, StopRequest};
+use crate::answer::AnswerReader;
 use crate::launch::{
     AgentProcess, KILL_ANSWER_LIMIT, LaunchError, LaunchFds, LaunchSpec, Launcher, ProcessEnd,
 };
 use crate::log_capture::{AgentEnds, LogSender, OutputCapture, OutputStream, SecretMask};
+use crate::side_door::{BoundDoor, DoorPass, OpenDoor, TaskCard};
+use crate::step_copy::Bringer;
 use crate::workspace::{WorkspacePaths, WorkspaceRoot, read_own_file, read_own_head};
 
 /// How long a start that hangs is waited for once the attempt is to be stopped.
@@ -62,7 +68,7 @@ impl AttemptRunner {
     pub fn attempt(&self, order: AttemptOrder, logs: Option<LogSender>) -> AttemptRun {
         let (stop, stopped) = watch::channel(StopRequest::default());
         let handle = AttemptHandle { stop, live: Arc::new(LiveOutput::new()) };
-        AttemptRun { shared: self.shared.clone(), order, logs, handle, stopped }
+        AttemptRun { shared: self.shared.clone(), order, logs, handle, stopped, door: None, bringer: None }
     }
 }
 
@@ -73,9 +79,25 @@ pub struct AttemptRun {
     logs: Option<LogSender>,
     handle: AttemptHandle,
     stopped: watch::Receiver<StopRequest>,
+    door: Option<DoorPass>,
+    bringer: Option<Bringer>,
 }
 
 impl AttemptRun {
+    /// Lets it begin in a copy of what another step left. Without this such an attempt fails.
+    #[must_use]
+    pub fn with_bringer(mut self, bringer: Bringer) -> AttemptRun {
+        self.bringer = Some(bringer);
+        self
+    }
+
+    /// Gives its agent a side door. Without one there is no `MAESTRO_SOCKET`.
+    #[must_use]
+    pub fn with_door(mut self, pass: DoorPass) -> AttemptRun {
+        self.door = Some(pass);
+        self
+    }
+
     /// To end it, or look at it, while it runs.
     pub fn handle(&self) -> AttemptHandle {
         self.handle.clone()
@@ -87,7 +109,8 @@ impl AttemptRun {
             return unstarted(report, None);
         }
         let order = &self.order;
-        let paths = self.shared.root.paths(&order.agent.slug, &order.task, order.attempt, order.place);
+        let paths =
+            self.shared.root.paths(&order.agent.slug, &order.task, order.attempt, order.place.clone());
         let mut stopped = self.stopped.clone();
         let prepared = tokio::select! {
             biased;
@@ -110,19 +133,33 @@ impl AttemptRun {
 
     /// On a thread that may wait for the disk.
     async fn prepare(&self, paths: &WorkspacePaths) -> Result<Prepared, StartError> {
-        let (shared, preparation) = (self.shared.clone(), Preparation::of(&self.order, paths));
+        let (shared, preparation) =
+            (self.shared.clone(), Preparation::of(&self.order, paths, self.door.clone()));
         let work = tokio::task::spawn_blocking(move || preparation.carry_out(&shared.root, &shared.host));
-        work.await.unwrap_or_else(|error| Err(LaunchError::Host { source: io::Error::other(error) }.into()))
+        let prepared = work
+            .await
+            .unwrap_or_else(|error| Err(LaunchError::Host { source: io::Error::other(error) }.into()))?;
+        if let Some(source) = &self.order.copy_of {
+            let bringer = self.bringer.as_ref().ok_or_else(StartError::cannot_copy)?;
+            bringer.bring(source, paths).await?;
+        }
+        Ok(prepared)
     }
 
     async fn launch(self, paths: &WorkspacePaths, prepared: Prepared) -> Result<RunningAgent, StartError> {
         let order = self.order;
         let host = |source| LaunchError::Host { source };
         let mask = prepared.secrets.mask();
+        self.handle.live.reach(|reached| {
+            reached.prepared = Some(std::time::Instant::now());
+            reached.mask.clone_from(&mask);
+        });
         let captured =
             OutputCapture::new(prepared.log, self.logs, order.task.clone(), order.attempt, mask.clone());
-        let (capture, AgentEnds { stdout, stderr }) = captured.map_err(host)?;
-        let env = self.shared.host.of_agent(&order, prepared.secrets, paths, SystemTime::now());
+        let (mut capture, AgentEnds { stdout, stderr }) = captured.map_err(host)?;
+        capture.listen(AnswerReader::of(order.agent.output), order.fallback_notice());
+        let socket = prepared.door.as_ref().map(|door| door.path());
+        let env = self.shared.host.of_agent(&order, prepared.secrets, paths, socket, SystemTime::now());
         let argv = order.argv.iter().map(Into::into).collect();
         let spec = LaunchSpec { argv, env, cwd: paths.folder.clone() };
         let stdin = prepared.stdin.as_ref().unwrap_or(&self.shared.null);
@@ -133,13 +170,18 @@ impl AttemptRun {
             sleep(STOP_PATIENCE).await;
         };
         let process = self.shared.launcher.launch_unless(&spec, fds, given_up).await?;
+        // Who connected since the launch has been waiting.
+        let open = |door: BoundDoor| door.open(card(&order), process.supervisor_pid());
+        let door = prepared.door.map(open).transpose()?;
         let now = Instant::now();
+        self.handle.live.reach(|reached| reached.launched = Some(now.into_std()));
         self.handle.live.update(|live| {
             live.pid = Some(process.pid());
             live.last_output = now.into_std();
         });
         Ok(RunningAgent {
             process,
+            door,
             capture,
             mask,
             live: self.handle.live.clone(),
@@ -151,6 +193,19 @@ impl AttemptRun {
             grace: order.grace,
             ending: None,
         })
+    }
+}
+
+/// Who is behind the side door.
+fn card(order: &AttemptOrder) -> TaskCard {
+    TaskCard {
+        task: order.task.clone(),
+        attempt: order.attempt,
+        run: order.task.run.to_string(),
+        step: order.step.clone(),
+        workflow: order.workflow.clone(),
+        agent: order.agent.slug.to_string(),
+        worker: order.worker.clone(),
     }
 }
 
@@ -166,6 +221,7 @@ async fn stop_asked(stopped: &mut watch::Receiver<StopRequest>) -> StopKind {
 /// An attempt whose agent runs.
 struct RunningAgent {
     process: AgentProcess,
+    door: Option<OpenDoor>,
     capture: OutputCapture,
     mask: Option<Arc<SecretMask>>,
     live: Arc<LiveOutput>,
@@ -214,9 +270,13 @@ impl RunningAgent {
             }
         };
         let ran_for = self.started.elapsed();
+        self.door = None;
         self.live.update(|live| live.pid = None);
         if let Err(error) = self.capture.drain().await {
             self.end_because(log_failed(&error, paths));
+        }
+        if let Some(notice) = self.capture.noticed() {
+            self.end_because(EndingCause::UnknownMode(notice.to_owned()));
         }
         self.conclude(process, paths, ran_for)
     }
@@ -256,6 +316,10 @@ impl RunningAgent {
     fn on_stop(&mut self) {
         let StopRequest { kind, hurry } = *self.stopped.borrow_and_update();
         let Some(kind) = kind else { return };
+        if hurry && kind == StopKind::Return {
+            // It may be somebody else's task by now: what its agent still says is not passed on.
+            self.door = None;
+        }
         self.end_because(EndingCause::Stopped(kind));
         if hurry
             && let Some(ending) = &mut self.ending
@@ -270,6 +334,9 @@ impl RunningAgent {
             Ok(0) => return,
             Ok(_) => {}
             Err(error) => self.end_because(log_failed(&error, paths)),
+        }
+        if let Some(notice) = self.capture.noticed() {
+            self.end_because(EndingCause::UnknownMode(notice.to_owned()));
         }
         self.last_output = Instant::now();
         let (line, bytes) = (self.capture.last_line(), self.capture.bytes());
@@ -308,15 +375,20 @@ impl RunningAgent {
             let folder = paths.folder.display();
             tracing::error!(survivors = tree.survivors, workspace = %folder, "processes cannot be killed");
         }
+        let mut answer = self.capture.take_answer().map(|reader| reader.finish(&Zoned::now()));
+        if let (Some(answer), Some(mask)) = (&mut answer, &self.mask) {
+            hide_in_findings(answer, mask);
+        }
         let facts = EndingFacts {
             cause: self.ending.map(|ending| ending.cause),
             process,
             result: self.capture.result(),
+            answer,
             last_error_line: self.capture.last_error_line(),
         };
-        let (mut report, broken) = conclude(facts, paths);
-        if let (Some(mask), Some(message)) = (&self.mask, &mut report.message) {
-            *message = mask.text(message);
+        let (mut report, broken) = conclude(facts, &AttemptFiles { paths, mask: self.mask.as_deref() });
+        if let Some(mask) = &self.mask {
+            hide_secrets(&mut report, mask);
         }
         AttemptEnd {
             report,
@@ -329,17 +401,27 @@ impl RunningAgent {
     }
 }
 
-impl OwnFiles for WorkspacePaths {
+/// The agent's files, secrets masked before anything is cut from them.
+struct AttemptFiles<'a> {
+    paths: &'a WorkspacePaths,
+    mask: Option<&'a SecretMask>,
+}
+
+impl OwnFiles for AttemptFiles<'_> {
     fn outputs(&self) -> Result<IndexMap<String, String>, OutputsError> {
-        match read_own_file(&self.output(), OUTPUT_FILE_BYTES_MAX)? {
+        match read_own_file(&self.paths.output(), OUTPUT_FILE_BYTES_MAX)? {
             Some(bytes) => Ok(parse_output_file(&bytes)?),
             None => Ok(IndexMap::new()),
         }
     }
 
     fn error_text(&self) -> Option<String> {
-        let bytes = read_own_head(&self.error(), MESSAGE_BYTES_MAX)?;
-        Some(String::from_utf8_lossy(&bytes).trim().to_owned())
+        // Half a secret at the end would not be known for one.
+        let room = if self.mask.is_some() { SECRET_BYTES_MAX } else { 0 };
+        let bytes = read_own_head(&self.paths.error(), MESSAGE_BYTES_MAX + room)?;
+        let text = String::from_utf8_lossy(&bytes);
+        let text = self.mask.map_or_else(|| text.to_string(), |mask| mask.text(&text));
+        Some(bounded(text.trim()))
     }
 }
 

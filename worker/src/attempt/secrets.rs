@@ -16,7 +16,7 @@ use super::environment::HostEnvironment;
 use crate::log_capture::SecretMask;
 
 /// Largest secret, bytes.
-const SECRET_BYTES_MAX: usize = 64 * 1024;
+pub(super) const SECRET_BYTES_MAX: usize = 64 * 1024;
 
 /// A secret that this host cannot give. Never says anything of its value.
 #[derive(Debug, thiserror::Error)]

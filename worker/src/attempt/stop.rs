@@ -5,6 +5,8 @@ use std::time::Instant;
 
 use tokio::sync::watch;
 
+use crate::log_capture::SecretMask;
+
 /// Why the dispatcher ends an attempt. A later kind replaces an earlier one, never the other way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum StopKind {
@@ -34,6 +36,17 @@ pub struct LiveView {
     pub last_line: String,
 }
 
+/// How far an attempt came and when, for a trace.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct AttemptMilestones {
+    /// Its workspace was ready.
+    pub(crate) prepared: Option<Instant>,
+    /// Its agent had started.
+    pub(crate) launched: Option<Instant>,
+    /// What hides its secrets, once they are known.
+    pub(crate) mask: Option<Arc<SecretMask>>,
+}
+
 /// A hold on an attempt that runs elsewhere. Clones hold the same one; dropping them does nothing.
 #[derive(Clone)]
 pub struct AttemptHandle {
@@ -60,20 +73,30 @@ impl AttemptHandle {
     pub fn live(&self) -> LiveView {
         self.live.view()
     }
+
+    /// How far it has come.
+    pub(crate) fn milestones(&self) -> AttemptMilestones {
+        self.live.1.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// What the attempt's future tells its handles.
-pub(super) struct LiveOutput(Mutex<LiveView>);
+pub(super) struct LiveOutput(Mutex<LiveView>, Mutex<AttemptMilestones>);
 
 impl LiveOutput {
     pub(super) fn new() -> LiveOutput {
         let view =
             LiveView { pid: None, last_output: Instant::now(), output_bytes: 0, last_line: String::new() };
-        LiveOutput(Mutex::new(view))
+        LiveOutput(Mutex::new(view), Mutex::default())
     }
 
     pub(super) fn view(&self) -> LiveView {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes how far it has come.
+    pub(super) fn reach(&self, note: impl FnOnce(&mut AttemptMilestones)) {
+        note(&mut self.1.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     pub(super) fn update(&self, change: impl FnOnce(&mut LiveView)) {

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use maestro_model::attempt::TaskOutputs;
+use maestro_model::model_use::ModelUse;
 use maestro_model::plan::References;
-use maestro_model::retry::{COME_BACK_DELAY_MS, COME_BACKS_MAX, EXIT_NEVER_AGAIN, RetryPolicy};
+use maestro_model::retry::{COME_BACK_DELAY_MS, COME_BACKS_MAX, EXIT_NEVER_AGAIN, RetryOn, RetryPolicy};
 use maestro_store::brought::make_ready;
 use maestro_store::step::GatheredValue;
 
@@ -199,4 +200,45 @@ fn a_message_goes_along_where_there_are_no_outputs() {
     let asked = Tries { come_backs: COME_BACKS_MAX, ..NO_TRIES };
     let sent = step_report(&key(1, 3), asked, None, AttemptReport::plain(AttemptOutcome::ComeBack), 0.0);
     assert_eq!(sent.output, r#"{"message":"the agent asked 11 times to be called again"}"#);
+}
+
+#[test]
+fn what_was_used_goes_along_with_outputs_and_with_failures() {
+    let used = ModelUse { session: Some("s".to_owned()), ..ModelUse::default() };
+    let outputs = TaskOutputs { result: Value::from("42"), outputs: IndexMap::new() };
+    let done = AttemptReport {
+        outputs: Some(outputs.clone()),
+        model_use: Some(Box::new(used.clone())),
+        ..AttemptReport::plain(AttemptOutcome::Completed)
+    };
+    let sent = step_report(&key(1, 3), NO_TRIES, None, done, 0.0).output;
+    assert_eq!(sent, r#"{"result":"42","use":{"v":1,"session":"s"}}"#);
+    let stored: StoredOutput = serde_json::from_str(&sent).expect("our own");
+    assert_eq!((stored.outputs, stored.model_use), (Some(outputs), Some(used.clone())));
+    let failed = AttemptReport {
+        model_use: Some(Box::new(used)),
+        ..AttemptReport::failed(Reason::Exit, Some(1), "it broke")
+    };
+    let sent = step_report(&key(1, 3), NO_TRIES, None, failed, 0.0).output;
+    let stored: StoredOutput = serde_json::from_str(&sent).expect("our own");
+    assert!(stored.outputs.is_none() && stored.model_use.is_some(), "{sent}");
+}
+
+#[test]
+fn a_usage_limit_is_waited_for_by_those_who_try_it_again() {
+    let limited = || AttemptReport {
+        not_before_ms: Some(7_200_000),
+        ..AttemptReport::failed(Reason::Budget, Some(1), "usage limit")
+    };
+    let retry_in = |on: Vec<RetryOn>, random| {
+        let retry = RetryPolicy { max_attempts: 2, delay_ms: 100, on, ..RetryPolicy::default() };
+        let shared = SharedSpec { retry, ..shared_spec("shell") };
+        match step_report(&key(1, 3), NO_TRIES, Some(&shared), limited(), random).ending {
+            Ending::Failed { reason: Reason::Budget, retry_in_ms, .. } => retry_in_ms,
+            other => panic!("expected a failure, found {other:?}"),
+        }
+    };
+    assert_eq!(retry_in(vec![RetryOn::Exit], 0.0), None, "not unless the step says so");
+    assert_eq!(retry_in(vec![RetryOn::Budget], 0.0), Some(7_200_000));
+    assert_eq!(retry_in(vec![RetryOn::Budget], 1.0), Some(7_200_000 + RESET_SPREAD_MS), "not all at once");
 }

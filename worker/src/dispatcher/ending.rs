@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{BOUND_POLL, Dispatcher, Phase, Sparing};
-use crate::events::{EndCause, WorkerAction};
+use crate::events::{DrainNumber, DrainOrder, EndCause, WorkerAction};
 
 impl Dispatcher {
     pub(super) fn on_runs_bound(&mut self, count: usize, actions: &mut Vec<WorkerAction>) {
@@ -15,17 +15,44 @@ impl Dispatcher {
     }
 
     pub(super) fn on_terminate(&mut self, actions: &mut Vec<WorkerAction>) {
+        let is_second = std::mem::replace(&mut self.drain.terminated, true);
         match self.phase {
             Phase::Serving => {
-                self.phase = Phase::Draining;
-                // The same types as before, but said at once: with them goes that it drains.
-                actions.push(WorkerAction::Serve(self.intake.serves()));
-                actions.push(WorkerAction::AskBoundRuns(Duration::ZERO));
-                actions.push(WorkerAction::StartDrainTimer);
+                self.begin_draining(actions);
+                actions.push(WorkerAction::StartDrainTimer(self.drain.number, None));
             }
-            Phase::Draining => self.begin_ending(actions),
+            Phase::Draining if is_second => self.begin_ending(actions),
+            // Of the time that was asked for in so many words and the worker's own the shorter one counts.
+            Phase::Draining => actions.push(WorkerAction::StartDrainTimer(self.drain.number, None)),
             Phase::Ending | Phase::Finished => {}
         }
+    }
+
+    pub(super) fn on_drain(&mut self, order: DrainOrder, actions: &mut Vec<WorkerAction>) {
+        if self.phase == Phase::Serving {
+            self.begin_draining(actions);
+        } else if order.deadline.is_none() && !order.force {
+            // It drains as it was told before.
+            return;
+        }
+        if order.force {
+            return self.begin_ending(actions);
+        }
+        self.drain.number.0 += 1;
+        actions.push(WorkerAction::StartDrainTimer(self.drain.number, order.deadline));
+    }
+
+    pub(super) fn on_drain_deadline(&mut self, number: DrainNumber, actions: &mut Vec<WorkerAction>) {
+        if number == self.drain.number {
+            self.begin_ending(actions);
+        }
+    }
+
+    fn begin_draining(&mut self, actions: &mut Vec<WorkerAction>) {
+        self.phase = Phase::Draining;
+        // The same types as before, but said at once: with them goes that it drains.
+        actions.push(WorkerAction::Serve(self.intake.serves()));
+        actions.push(WorkerAction::AskBoundRuns(Duration::ZERO));
     }
 
     pub(super) fn begin_ending(&mut self, actions: &mut Vec<WorkerAction>) {

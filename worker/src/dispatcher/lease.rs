@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use maestro_model::ids::{Attempt, TaskId};
-use maestro_store::step::{CellMode, Ending, StepReport};
+use maestro_store::step::{Ending, StepReport};
 use maestro_store::worker::{BeatReply, BeatVerdict};
 
 use super::{Dispatcher, Phase, Sparing};
@@ -22,7 +22,7 @@ impl Dispatcher {
             return;
         }
         let was_paused = self.paused;
-        self.paused = reply.mode == CellMode::Paused;
+        self.on_mode(reply.mode);
         if was_paused && !self.paused {
             self.hungry = true;
         }
@@ -30,6 +30,7 @@ impl Dispatcher {
             match verdict {
                 BeatVerdict::Yours => {}
                 BeatVerdict::Cancel => self.end_attempt(key, EndCause::Cancel, actions),
+                BeatVerdict::Kill => self.end_attempt(key, EndCause::Kill, actions),
                 BeatVerdict::Stale => self.end_attempt(key, EndCause::Discard, actions),
             }
         }
@@ -67,11 +68,26 @@ impl Dispatcher {
         }
     }
 
+    pub(super) fn on_recovery_asked(&mut self, life: Life, actions: &mut Vec<WorkerAction>) {
+        if life == self.life && self.attached && !self.recovering {
+            self.recovering = true;
+            actions.push(WorkerAction::Recover);
+        }
+    }
+
+    pub(super) fn on_recovered(&mut self, life: Life) {
+        if life == self.life {
+            self.recovering = false;
+            self.hungry = true;
+        }
+    }
+
     pub(super) fn on_fenced(&mut self, life: Life, actions: &mut Vec<WorkerAction>) {
         if life != self.life || !self.attached {
             return;
         }
         self.attached = false;
+        self.recovering = false;
         self.end_all(EndCause::Discard, Sparing::Nobody, actions);
         // What is still to be reported is refused from now on: the cluster has given those tasks away.
         self.requests.abandon();

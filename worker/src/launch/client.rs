@@ -269,6 +269,11 @@ impl AgentProcess {
         self.pid
     }
 
+    /// The process below which all of the tree stay, whatever they do.
+    pub(crate) fn supervisor_pid(&self) -> u32 {
+        self.supervisor_pid
+    }
+
     /// Sends SIGTERM to every process of the tree. From now on all of them, and not only the first, have
     /// until [`kill`](AgentProcess::kill) to end.
     pub fn terminate(&self) {

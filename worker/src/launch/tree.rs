@@ -140,7 +140,7 @@ fn children_by_parent(parent: Pid) -> io::Result<Vec<Pid>> {
 
 /// The fourth field of `stat`; the second, the name, may hold spaces and brackets, so it is passed over
 /// from the right.
-fn parent_of(pid: Pid) -> Option<Pid> {
+pub(crate) fn parent_of(pid: Pid) -> Option<Pid> {
     let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
     let name_end = stat.iter().rposition(|byte| *byte == b')')?;
     let rest = str::from_utf8(&stat[name_end + 1..]).ok()?;

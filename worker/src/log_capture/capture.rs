@@ -18,6 +18,7 @@ use super::chunks::{LogFeed, LogSender, OutputStream};
 use super::last_line::LastLine;
 use super::mask::{MaskedStream, SecretMask};
 use super::tail::OutputTail;
+use crate::answer::{AnswerReader, FallbackNotice};
 
 /// Most that is read at once: all that a pipe holds by default.
 const READ_BYTES_MAX: usize = 64 * 1024;
@@ -35,6 +36,9 @@ pub(crate) struct OutputCapture {
     masked: Option<[MaskedStream; 2]>,
     last_lines: [LastLine; 2],
     last_stream: OutputStream,
+    answer: Option<AnswerReader>,
+    notice: Option<FallbackNotice>,
+    noticed: Option<String>,
     bytes: u64,
     buffer: Vec<u8>,
 }
@@ -67,10 +71,28 @@ impl OutputCapture {
             masked: mask.map(|mask| [MaskedStream::new(mask.clone()), MaskedStream::new(mask)]),
             last_lines: Default::default(),
             last_stream: OutputStream::Stdout,
+            answer: None,
+            notice: None,
+            noticed: None,
             bytes: 0,
             buffer: Vec::new(),
         };
         Ok((capture, AgentEnds { stdout, stderr }))
+    }
+
+    /// Reads standard output for an answer, and standard error for a notice, as the bytes come.
+    pub(crate) fn listen(&mut self, answer: Option<AnswerReader>, notice: Option<FallbackNotice>) {
+        (self.answer, self.notice) = (answer, notice);
+    }
+
+    /// What a notice on standard error says, once it is there.
+    pub(crate) fn noticed(&self) -> Option<&str> {
+        self.noticed.as_deref()
+    }
+
+    /// The reader with all that was written, if there was one.
+    pub(crate) fn take_answer(&mut self) -> Option<AnswerReader> {
+        self.answer.take()
     }
 
     /// Waits until one of the streams has something to read, or its end. With both at their end, for ever.
@@ -141,8 +163,18 @@ impl OutputCapture {
         self.bytes += bytes.len() as u64;
         self.last_stream = stream;
         self.last_lines[stream as usize].add(bytes);
-        if stream == OutputStream::Stdout {
-            self.tail.add(bytes);
+        match stream {
+            OutputStream::Stdout => {
+                self.tail.add(bytes);
+                if let Some(answer) = &mut self.answer {
+                    answer.add(bytes);
+                }
+            }
+            OutputStream::Stderr => {
+                if let Some(notice) = &mut self.notice {
+                    self.noticed = self.noticed.take().or_else(|| notice.add(bytes));
+                }
+            }
         }
         self.feed.offer(stream, bytes);
     }

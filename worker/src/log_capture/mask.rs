@@ -1,8 +1,9 @@
 //! Taking secrets out of what an agent writes, before anything else sees it.
 //!
 //! A secret is found wherever it stands, also where two reads meet: bytes that may be the beginning of one
-//! are held back until more have come. What an agent writes in another form (encoded, split, reversed) is
-//! not found; this guards against carelessness, not against intent.
+//! are held back until more have come. It is found as it is and as JSON writes it, also in JSON within JSON,
+//! since that is what agent programs print. What an agent writes in another form (encoded, split, reversed)
+//! is not found; this guards against carelessness, not against intent.
 
 use std::sync::Arc;
 
@@ -27,9 +28,8 @@ impl SecretMask {
         let mut secrets: Vec<Vec<u8>> = Vec::new();
         for value in values {
             let lines = value.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
-            secrets.extend(
-                lines.chain([value]).filter(|text| text.len() >= SECRET_BYTES_MIN).map(<[u8]>::to_vec),
-            );
+            let long_enough = lines.chain([value]).filter(|text| text.len() >= SECRET_BYTES_MIN);
+            secrets.extend(long_enough.flat_map(written_forms));
         }
         secrets.sort_by(|left, right| right.len().cmp(&left.len()).then(left.cmp(right)));
         secrets.dedup();
@@ -76,6 +76,37 @@ impl SecretMask {
         }
         place
     }
+}
+
+/// How a text may stand in what a program prints: as it is, and escaped as one or another writer of JSON does.
+/// Most secrets have no letter that needs it, and one form.
+fn written_forms(text: &[u8]) -> Vec<Vec<u8>> {
+    let mut forms = vec![text.to_vec()];
+    if let Ok(text) = str::from_utf8(text) {
+        let plain = escaped(text, |_| false);
+        let ascii = escaped(text, |letter| !letter.is_ascii());
+        let html = escaped(text, |letter| matches!(letter, '<' | '>' | '&'));
+        let slashes = plain.replace('/', "\\/");
+        let nested = escaped(&plain, |_| false);
+        forms.extend([plain, ascii, html, slashes, nested].map(String::into_bytes));
+    }
+    forms
+}
+
+/// A text as it stands between the quotes of JSON, with these letters as `\u` and four digits too.
+fn escaped(text: &str, by_number: impl Fn(char) -> bool) -> String {
+    let quoted = serde_json::to_string(text).expect("text is plain data");
+    let mut written = String::with_capacity(quoted.len());
+    for letter in quoted[1..quoted.len() - 1].chars() {
+        if by_number(letter) {
+            let mut units = [0; 2];
+            let units = letter.encode_utf16(&mut units).iter();
+            units.for_each(|unit| written.push_str(&format!("\\u{unit:04x}")));
+        } else {
+            written.push(letter);
+        }
+    }
+    written
 }
 
 /// What happens to bytes at the end that may be the beginning of a secret.
@@ -145,6 +176,21 @@ mod tests {
                 assert_eq!(masked(&["s3cr3t"], &pieces), "key=***! s3cr3s ***");
             }
         }
+    }
+
+    #[test]
+    fn a_secret_is_found_as_json_writes_it() {
+        let secret = "p\"a\\s/s\tw<ö𝄞";
+        let as_json = serde_json::to_string(secret).expect("text");
+        let in_json = serde_json::to_string(&as_json).expect("text");
+        let others =
+            [r#""p\"a\\s/s\tw<\u00f6\ud834\udd1e""#, r#""p\"a\\s/s\tw\u003cö𝄞""#, r#""p\"a\\s\/s\tw<ö𝄞""#];
+        for text in [as_json.as_str(), others[0], others[1], others[2]] {
+            for cut in (0..=text.len()).filter(|cut| text.is_char_boundary(*cut)) {
+                assert_eq!(masked(&[secret], &[&text[..cut], &text[cut..]]), r#""***""#, "{text}");
+            }
+        }
+        assert_eq!(masked(&[secret], &[&in_json]), r#""\"***\"""#);
     }
 
     #[test]

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use maestro_model::agent_type::{HomeChoice, Isolation, Resources};
+
 use super::*;
+use crate::host_checks::check_type;
 use crate::samples::agent_type;
 
 fn settings(folder: &Path) -> WorkerSettings {
@@ -15,12 +18,14 @@ fn settings(folder: &Path) -> WorkerSettings {
         agents_folders: vec![folder.to_owned()],
         labels: BTreeMap::from([("gpu".to_owned(), "true".to_owned())]),
         workspace_root: folder.to_owned(),
+        short_folders: Vec::new(),
         heartbeat: Duration::from_secs(1),
         lease: Duration::from_secs(9),
         grace: Duration::from_secs(1),
         drain_deadline: Duration::from_secs(1),
         state_ttl: Duration::from_secs(1),
         kilo_program: Some(PathBuf::from("/nowhere/kilo")),
+        snapshot_folder: std::env::temp_dir(),
         workspace_retention: Duration::from_secs(1),
         version: String::new(),
         probe: None,
@@ -74,7 +79,7 @@ fn a_type_is_served_unless_this_host_lacks_what_it_needs() {
         (with_command(None), Some("binary not found: `/nowhere/kilo` (install it, or put it on PATH)".to_owned())),
     ];
     for (agent, expected) in table {
-        assert_eq!(obstacle(&settings, &agent), expected, "{agent:?}");
+        assert_eq!(crate::host_checks::obstacle(&settings, &agent), expected, "{agent:?}");
     }
 }
 
@@ -96,4 +101,32 @@ fn a_root_that_takes_files_passes_its_probe_and_keeps_nothing_of_it() {
     takes_files(folder.path()).expect("it takes them");
     assert_eq!(std::fs::read_dir(folder.path()).expect("readable").count(), 0);
     assert!(takes_files(&folder.path().join("vanished")).is_err());
+}
+
+#[test]
+fn a_mode_that_nobody_defines_is_told_and_served() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let kilo = folder.path().join("kilo");
+    std::fs::write(&kilo, "#!/bin/sh\n").expect("written");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&kilo, mode).expect("ours");
+    let settings = WorkerSettings { kilo_program: Some(kilo), ..settings(folder.path()) };
+    let with_mode = |mode: &str, home| AgentType {
+        mode: mode.to_owned(),
+        command: Some(vec!["kilo".to_owned(), "run".to_owned()]),
+        home,
+        ..agent_type("sh")
+    };
+    let table = [
+        (with_mode("code-reviewer", HomeChoice::Workspace), true),
+        (with_mode("dreamer", HomeChoice::Workspace), false),
+        (with_mode("dreamer", HomeChoice::Worker), true),
+        (AgentType { mode: "dreamer".to_owned(), ..agent_type("sh") }, true),
+    ];
+    for (agent, good) in table {
+        let check = check_type(&settings, &agent);
+        assert!(check.serves, "{check:?}");
+        let found = check.findings.iter().find(|finding| finding.subject == "mode").expect("it is looked at");
+        assert_eq!(found.good, good, "{check:?}");
+    }
 }

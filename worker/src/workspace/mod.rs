@@ -5,6 +5,8 @@
 //!                      agent.log    a link to the log beside it
 //! <root>/<agent>/<task>.maestro/    (`<task>.<n>.maestro/`) out of the agent's way: agent.log, home/, tmp/,
 //!                                   output, error, prompt
+//! <root>/<id>/home/                 HOME of the assigned agent of that id, whose files of Maestro's lie beside it;
+//!                                   its workspace is the folder it was assigned, and nothing of ours is in there
 //! <root>/.runs/<run>/               the one folder of a run's steps with `workspace: run`
 //! <root>/.trash/                    what is being removed
 //! ```
@@ -12,7 +14,7 @@
 //! Folders are mode 700. Names consist of ids, which keep to `[A-Za-z0-9._-]` and begin with none of `.` and
 //! `-`: so no path leaves the root, and no agent type can be called `.runs` or `.trash`.
 //!
-//! Assigned folders, copies of another step's folder and keeping unclean git trees are not here yet.
+//! Making an assigned folder, copies of another step's folder and keeping unclean git trees are not here yet.
 //! When a workspace goes is for its caller to say.
 
 mod own_files;
@@ -23,6 +25,9 @@ mod trash;
 pub(crate) use own_files::read_own_head;
 pub use own_files::{OwnFileError, read_own_file};
 pub(crate) use root::make_folder;
-pub use root::{PreparedWorkspace, WorkspaceError, WorkspacePaths, WorkspacePlace, WorkspaceRoot};
+pub use root::{
+    AssignedFolder, PreparedWorkspace, WorkspaceError, WorkspacePaths, WorkspacePlace, WorkspaceRoot,
+};
 pub use template::TemplateCopyError;
+pub(crate) use template::copy_template;
 pub use trash::TrashPortion;

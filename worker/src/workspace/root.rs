@@ -2,10 +2,10 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use maestro_model::ids::{AgentSlug, Attempt, RunId, TaskId};
+use maestro_model::ids::{AgentId, AgentSlug, Attempt, RunId, TaskId};
 use rustix::fs::{CWD, RenameFlags};
 
 use super::template::{TemplateCopyError, copy_template};
@@ -26,6 +26,14 @@ pub enum WorkspaceError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// The folder that its agent was assigned is gone, or closed to the worker.
+    #[error("the assigned folder `{}` cannot be used: {source}", path.display())]
+    Assigned {
+        /// The folder.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// The type's template is not here, or cannot be copied.
     #[error(transparent)]
     Template(#[from] TemplateCopyError),
@@ -38,12 +46,23 @@ impl WorkspaceError {
 }
 
 /// Which folder an attempt works in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WorkspacePlace {
     /// A fresh one of its own.
     Task,
     /// The one of its run, as the steps before left it.
     Run,
+    /// The one its agent was assigned, as its tasks before left it.
+    Assigned(AssignedFolder),
+}
+
+/// The folder of an assigned agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AssignedFolder {
+    /// Whose it is: Maestro's own files lie below its id in the root.
+    pub agent: AgentId,
+    /// Where it is; absolute.
+    pub folder: PathBuf,
 }
 
 /// The folder below which all workspaces of this host lie.
@@ -69,9 +88,18 @@ impl WorkspacePaths {
         self.own.join("agent.log")
     }
 
-    /// HOME, unless the type says otherwise.
+    /// HOME, unless the type says otherwise. An assigned agent keeps its own from task to task.
     pub fn home(&self) -> PathBuf {
-        self.own.join("home")
+        let folder = match self.place {
+            WorkspacePlace::Task | WorkspacePlace::Run => &self.own,
+            WorkspacePlace::Assigned(_) => self.own.parent().unwrap_or(&self.own),
+        };
+        folder.join("home")
+    }
+
+    /// Where a copy of another step's folder is put together.
+    pub fn incoming(&self) -> PathBuf {
+        self.own.join("incoming")
     }
 
     /// TMPDIR.
@@ -110,7 +138,12 @@ impl WorkspaceRoot {
     pub fn open(path: &Path) -> Result<WorkspaceRoot, WorkspaceError> {
         let failed = |source| WorkspaceError::host("make the workspace root", path, source);
         let absolute = std::path::absolute(path).map_err(failed)?;
-        DirBuilder::new().recursive(true).mode(0o700).create(&absolute).map_err(failed)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(&absolute).map_err(|error| {
+            match error.kind() {
+                io::ErrorKind::AlreadyExists => failed(io::ErrorKind::NotADirectory.into()),
+                _ => failed(error),
+            }
+        })?;
         Ok(WorkspaceRoot { path: absolute })
     }
 
@@ -119,7 +152,7 @@ impl WorkspaceRoot {
         &self.path
     }
 
-    /// Where an attempt's folders lie.
+    /// Where an attempt's folders lie. `agent` is its type; of an assigned agent the id counts instead.
     pub fn paths(
         &self,
         agent: &AgentSlug,
@@ -131,10 +164,14 @@ impl WorkspaceRoot {
             Attempt(1) => task.to_string(),
             Attempt(later) => format!("{task}.{later}"),
         };
-        let agent_folder = self.path.join(agent.as_str());
-        let folder = match place {
+        let agent_folder = self.path.join(match &place {
+            WorkspacePlace::Task | WorkspacePlace::Run => agent.as_str(),
+            WorkspacePlace::Assigned(assigned) => assigned.agent.as_str(),
+        });
+        let folder = match &place {
             WorkspacePlace::Task => agent_folder.join(&name),
             WorkspacePlace::Run => self.run_folder(&task.run),
+            WorkspacePlace::Assigned(assigned) => assigned.folder.clone(),
         };
         WorkspacePaths { place, folder, own: agent_folder.join(name + ".maestro") }
     }
@@ -145,7 +182,8 @@ impl WorkspaceRoot {
     }
 
     /// Makes an attempt's folders and its log. A task folder starts from the template; a run's folder does
-    /// when its first step makes it. What an earlier life of the same attempt left is thrown away.
+    /// when its first step makes it, and an assigned one, which must be there, while it is empty. What an
+    /// earlier life of the same attempt left is thrown away.
     ///
     /// Blocks on the disk, for as long as copying the template takes.
     ///
@@ -156,10 +194,24 @@ impl WorkspaceRoot {
         paths: &WorkspacePaths,
         template: Option<&Path>,
     ) -> Result<PreparedWorkspace, WorkspaceError> {
+        let prepared = self.prepare_own(paths)?;
+        self.prepare_folder(paths, template)?;
+        Ok(prepared)
+    }
+
+    /// The first half of `prepare`: Maestro's own folder of an attempt, and the log.
+    ///
+    /// # Errors
+    /// See [`WorkspaceError`].
+    pub fn prepare_own(&self, paths: &WorkspacePaths) -> Result<PreparedWorkspace, WorkspaceError> {
         self.make_fresh(&paths.own)?;
         make_folder(&paths.tmp())?;
-        let log = create_log(&paths.log())?;
-        match paths.place {
+        Ok(PreparedWorkspace { log: create_log(&paths.log())? })
+    }
+
+    /// The second half of `prepare`.
+    fn prepare_folder(&self, paths: &WorkspacePaths, template: Option<&Path>) -> Result<(), WorkspaceError> {
+        match &paths.place {
             WorkspacePlace::Task => {
                 self.make_fresh(&paths.folder)?;
                 if let Some(template) = template {
@@ -168,8 +220,33 @@ impl WorkspaceRoot {
                 link_log(paths)?;
             }
             WorkspacePlace::Run => self.make_run_folder(&paths.folder, template)?,
+            WorkspacePlace::Assigned(assigned) => use_assigned(&assigned.folder, template)?,
         }
-        Ok(PreparedWorkspace { log })
+        Ok(())
+    }
+
+    /// Makes a task's folder as a copy of another folder of this host.
+    ///
+    /// # Errors
+    /// See [`WorkspaceError`].
+    pub fn copy_into(&self, paths: &WorkspacePaths, source: &Path) -> Result<(), WorkspaceError> {
+        self.make_fresh(&paths.folder)?;
+        copy_template(source, &paths.folder)?;
+        link_log(paths)
+    }
+
+    /// Makes a folder that was filled elsewhere below the root a task's own.
+    ///
+    /// # Errors
+    /// See [`WorkspaceError`].
+    pub fn adopt(&self, paths: &WorkspacePaths, filled: &Path) -> Result<(), WorkspaceError> {
+        if paths.folder.symlink_metadata().is_ok() {
+            self.discard_path(&paths.folder)?;
+        }
+        fs::rename(filled, &paths.folder)
+            .and_then(|()| fs::set_permissions(&paths.folder, fs::Permissions::from_mode(0o700)))
+            .map_err(|error| WorkspaceError::host("make the folder", &paths.folder, error))?;
+        link_log(paths)
     }
 
     /// Makes a folder below an agent's, which is made too if it is missing. The root is not: one that has
@@ -203,6 +280,17 @@ impl WorkspaceRoot {
             Err(rustix::io::Errno::EXIST) => self.discard_path(&staged),
             Err(errno) => Err(WorkspaceError::host("make the folder", path, errno.into())),
         }
+    }
+}
+
+/// Nothing is made in place of an assigned folder that is gone: what was in it is not there any more, and
+/// that is for a person to see.
+fn use_assigned(folder: &Path, template: Option<&Path>) -> Result<(), WorkspaceError> {
+    let failed = |source| WorkspaceError::Assigned { path: folder.to_owned(), source };
+    let mut entries = fs::read_dir(folder).map_err(failed)?;
+    match (template, entries.next()) {
+        (Some(template), None) => Ok(copy_template(template, folder)?),
+        _ => Ok(()),
     }
 }
 
@@ -243,8 +331,6 @@ fn link_log(paths: &WorkspacePaths) -> Result<(), WorkspaceError> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     fn root() -> (tempfile::TempDir, WorkspaceRoot) {
@@ -331,6 +417,51 @@ mod tests {
         assert_eq!(fs::read_to_string(second.folder.join("seed")).expect("still there"), "2");
         let names: Vec<_> = fs::read_dir(root.path().join(RUNS)).expect("made").collect();
         assert_eq!(names.len(), 1, "{names:?}");
+    }
+
+    fn smith(folder: &Path) -> WorkspacePlace {
+        let agent = "smith".parse().expect("a lawful id");
+        WorkspacePlace::Assigned(AssignedFolder { agent, folder: folder.to_owned() })
+    }
+
+    #[test]
+    fn an_assigned_agent_works_in_its_folder_and_nothing_of_ours_is_in_there() {
+        let (folder, root) = root();
+        let assigned = folder.path().join("app");
+        fs::create_dir(&assigned).expect("a folder");
+        let template = folder.path().join("template");
+        fs::create_dir(&template).expect("a folder");
+        fs::write(template.join("seed"), "1").expect("a file");
+        let paths = root.paths(&agent(), &task(), Attempt(2), smith(&assigned));
+        assert_eq!(paths.folder, assigned);
+        assert_eq!(paths.own, root.path().join("smith/0k3v9x2mqf1a.7.2.maestro"));
+        assert_eq!(paths.home(), root.path().join("smith/home"));
+        root.prepare(&paths, Some(&template)).expect("a workspace");
+        let names: Vec<_> =
+            fs::read_dir(&assigned).expect("ours").flatten().map(|one| one.file_name()).collect();
+        assert_eq!(names, ["seed"], "an empty folder starts from the template");
+        assert!(paths.log().exists());
+
+        fs::write(assigned.join("seed"), "2").expect("ours");
+        fs::write(template.join("other"), "1").expect("a file");
+        root.prepare(&paths, Some(&template)).expect("again");
+        assert_eq!(fs::read_to_string(assigned.join("seed")).expect("kept"), "2");
+        assert!(!assigned.join("other").exists(), "what is not empty goes on as it is");
+        root.discard(&paths).expect("our own files go");
+        assert!(assigned.join("seed").exists() && !paths.own.exists());
+    }
+
+    #[test]
+    fn an_assigned_folder_that_is_gone_is_not_made_again() {
+        let (folder, root) = root();
+        let assigned = folder.path().join("app");
+        let paths = root.paths(&agent(), &task(), Attempt(1), smith(&assigned));
+        let refused = root.prepare(&paths, None).expect_err("there is no folder");
+        assert!(matches!(refused, WorkspaceError::Assigned { .. }), "{refused}");
+        assert!(refused.to_string().starts_with("the assigned folder `"), "{refused}");
+        assert!(!assigned.exists());
+        fs::write(&assigned, "").expect("a file");
+        assert!(root.prepare(&paths, None).is_err(), "a file is no folder");
     }
 
     #[test]

@@ -1,14 +1,15 @@
 //! Copying a template into a new workspace.
 //!
-//! Kept: contents (shared with the template where the file system can), permissions, times, links as links.
-//! Not kept: owners, hard links among files, set-uid bits, devices, sockets and pipes.
+//! Kept: contents (shared with the template where the file system can), permissions, times, links as links,
+//! further names of a file. Not kept: owners, set-uid bits, devices, sockets and pipes.
 
+use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File, FileTimes, Metadata, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt, PermissionsExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::OFlags;
+use rustix::fs::{AtFlags, CWD, OFlags, Timespec, Timestamps};
 
 /// Deepest nesting of folders in a template.
 const TEMPLATE_DEPTH_MAX: usize = 128;
@@ -43,7 +44,7 @@ pub enum TemplateCopyError {
 }
 
 /// Copies all that is in `template` into `target`, an empty folder.
-pub(super) fn copy_template(template: &Path, target: &Path) -> Result<(), TemplateCopyError> {
+pub(crate) fn copy_template(template: &Path, target: &Path) -> Result<(), TemplateCopyError> {
     let unfit = |rule| TemplateCopyError::Unfit { path: template.to_owned(), rule };
     match fs::metadata(template) {
         Ok(found) if found.is_dir() => {}
@@ -56,6 +57,7 @@ pub(super) fn copy_template(template: &Path, target: &Path) -> Result<(), Templa
     let mut waiting = vec![(template.to_owned(), target.to_owned(), 1)];
     let mut finished = Vec::new();
     let mut entries = 0;
+    let mut first_names = HashMap::new();
     while let Some((from, to, depth)) = waiting.pop() {
         let host = |source| TemplateCopyError::Host { path: from.clone(), source };
         for entry in fs::read_dir(&from).map_err(host)? {
@@ -65,7 +67,7 @@ pub(super) fn copy_template(template: &Path, target: &Path) -> Result<(), Templa
                 return Err(unfit("it has more than 1,000,000 files"));
             }
             let (from, to) = (from.join(&name), to.join(&name));
-            let copied = copy_entry(&from, &to);
+            let copied = copy_entry(&from, &to, &mut first_names);
             let Some(found) =
                 copied.map_err(|source| TemplateCopyError::Host { path: from.clone(), source })?
             else {
@@ -86,8 +88,13 @@ pub(super) fn copy_template(template: &Path, target: &Path) -> Result<(), Templa
     Ok(())
 }
 
-/// Copies one entry; of a folder, makes an empty one and gives what is known of the original.
-fn copy_entry(from: &Path, to: &Path) -> io::Result<Option<Metadata>> {
+/// Copies one entry; of a folder, makes an empty one and gives what is known of the original. `first_names`
+/// are the copies of files that have further names.
+fn copy_entry(
+    from: &Path,
+    to: &Path,
+    first_names: &mut HashMap<(u64, u64), PathBuf>,
+) -> io::Result<Option<Metadata>> {
     let found = fs::symlink_metadata(from)?;
     let kind = found.file_type();
     if kind.is_dir() {
@@ -96,8 +103,21 @@ fn copy_entry(from: &Path, to: &Path) -> io::Result<Option<Metadata>> {
     }
     if kind.is_symlink() {
         symlink(fs::read_link(from)?, to)?;
+        let time = |seconds, nanoseconds| Timespec { tv_sec: seconds, tv_nsec: nanoseconds };
+        let times = Timestamps {
+            last_access: time(found.atime(), found.atime_nsec()),
+            last_modification: time(found.mtime(), found.mtime_nsec()),
+        };
+        rustix::fs::utimensat(CWD, to, &times, AtFlags::SYMLINK_NOFOLLOW)?;
     } else if kind.is_file() {
-        copy_file(from, to)?;
+        let file = (found.dev(), found.ino());
+        match first_names.get(&file) {
+            Some(first) => fs::hard_link(first, to)?,
+            None => copy_file(from, to)?,
+        }
+        if found.nlink() > 1 {
+            first_names.entry(file).or_insert_with(|| to.to_owned());
+        }
     } else {
         let socket = kind.is_socket();
         tracing::warn!(path = %from.display(), socket, "a template's special file is left out");
@@ -144,6 +164,7 @@ mod tests {
         fs::write(template.join("sub/big"), &big).expect("a file");
         fs::set_permissions(template.join("sub/big"), Permissions::from_mode(0o4751)).expect("ours");
         symlink("/etc/passwd", template.join("outside")).expect("a link");
+        fs::hard_link(template.join("sub/big"), template.join("same")).expect("a second name");
         rustix::fs::mkfifoat(rustix::fs::CWD, template.join("pipe"), 0o600.into()).expect("a pipe");
         let old = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
         for path in ["sub/big", "sub/empty", "sub"] {
@@ -167,6 +188,10 @@ mod tests {
             );
         }
         assert!(!target.join("pipe").exists());
+        let file = |path: &str| fs::metadata(target.join(path)).expect("copied").ino();
+        assert_eq!(file("same"), file("sub/big"), "one file still");
+        let link = |root: &Path| fs::symlink_metadata(root.join("outside")).expect("there").modified();
+        assert_eq!(link(&target).expect("known"), link(&template).expect("known"));
     }
 
     #[test]

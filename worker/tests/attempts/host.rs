@@ -1,11 +1,13 @@
-//! This test program as a launcher, and as a worker of its own that a test can kill.
+//! This test program as a launcher, as a worker of its own that a test can kill, and as a program with
+//! which agents knock at a side door.
 //!
 //! A launcher must begin before any thread exists, and the test harness makes threads before any test runs.
 //! So the question whether this process is to be one is asked before `main`, where programs of C have their
 //! constructors. A separate program would do as well, but may be older than the tests that start it.
 
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +21,9 @@ use crate::support::agent_type;
 
 /// The word that makes this program a worker: followed by a root and a shell script, which is run as one attempt.
 pub(crate) const WORKER_COMMAND: &str = "__worker";
+
+/// The word that makes this program send what it reads to the socket that follows, and write what comes back.
+pub(crate) const KNOCK_COMMAND: &str = "__knock";
 
 /// This program.
 pub(crate) fn host_program() -> PathBuf {
@@ -42,6 +47,26 @@ extern "C" fn before_main() {
         run_worker(Path::new(root), script.to_str().expect("a script is text"));
         std::process::exit(0);
     }
+    if let [command, socket] = arguments.as_slice()
+        && command == KNOCK_COMMAND
+    {
+        let done = knock(Path::new(socket));
+        std::process::exit(if done.is_ok() { 0 } else { 1 });
+    }
+}
+
+/// Until the other end closes. That one sends what it cannot take back must not keep it from reading.
+fn knock(socket: &Path) -> std::io::Result<()> {
+    let mut stream = UnixStream::connect(socket)?;
+    let mut request = Vec::new();
+    std::io::stdin().read_to_end(&mut request)?;
+    let _ = stream.write_all(&request);
+    let (mut output, mut part) = (std::io::stdout(), [0; 4096]);
+    while let Ok(length @ 1..) = stream.read(&mut part) {
+        output.write_all(&part[..length])?;
+        output.flush()?;
+    }
+    Ok(())
 }
 
 /// Runs the script to its end and writes how it ended to standard output.
@@ -71,6 +96,7 @@ fn order(script: &str) -> AttemptOrder {
         prompt: String::new(),
         place: WorkspacePlace::Task,
         template: None,
+        copy_of: None,
         timeout: Duration::from_secs(600),
         stall_timeout: None,
         grace: Duration::from_secs(10),

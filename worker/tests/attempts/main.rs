@@ -3,9 +3,12 @@
 //! Every agent carries a mark of its own in its environment, which all that it starts inherits; a test is
 //! over only when no process with that mark is left.
 
+mod doors;
+mod doors_watch;
 mod faults;
 mod host;
 mod limits;
+mod masks;
 mod outcomes;
 mod output;
 mod process;

@@ -36,8 +36,17 @@ impl Site {
     }
 
     pub(crate) fn with_environment<const N: usize>(variables: [(&str, &str); N]) -> Site {
+        Site::make("root", variables)
+    }
+
+    /// One whose workspace root lies at this place in its folder.
+    pub(crate) fn below(place: &str) -> Site {
+        Site::make(place, [("PATH", "/usr/local/bin:/usr/bin:/bin")])
+    }
+
+    fn make<const N: usize>(place: &str, variables: [(&str, &str); N]) -> Site {
         let folder = tempfile::tempdir().expect("a folder");
-        let root = WorkspaceRoot::open(&folder.path().join("root")).expect("a root");
+        let root = WorkspaceRoot::open(&folder.path().join(place)).expect("a root");
         let launcher = Launcher::new(LauncherCommand::of(host_program()));
         let host: HostEnvironment = variables
             .into_iter()
@@ -65,6 +74,7 @@ impl Site {
             prompt: String::new(),
             place: WorkspacePlace::Task,
             template: None,
+            copy_of: None,
             timeout: DEADLINE,
             stall_timeout: None,
             grace: Duration::from_secs(5),
@@ -72,7 +82,7 @@ impl Site {
     }
 
     pub(crate) fn paths(&self, order: &AttemptOrder) -> WorkspacePaths {
-        self.runner.root().paths(&order.agent.slug, &order.task, order.attempt, order.place)
+        self.runner.root().paths(&order.agent.slug, &order.task, order.attempt, order.place.clone())
     }
 
     /// Runs an order to its end and checks that nothing of it is left.

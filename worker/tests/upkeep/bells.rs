@@ -1,13 +1,12 @@
 //! Bells: work is heard of at once, and a token that cannot be used here goes to somebody else.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use maestro_model::plan::QueueName;
-use maestro_worker::bells::{BellTopic, listen};
+use maestro_worker::bells::{BellTopic, OwnBell, listen};
 use maestro_worker::events::WorkerEvent;
 use redis::Commands;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
 use crate::support::{PATIENCE, TestRedis, attach_worker, wait_until};
 
@@ -30,8 +29,7 @@ async fn a_token_that_a_full_worker_took_is_passed_on() {
     let bell = store.keys().bell(queue().as_str());
     let topic = watch::Sender::new(BellTopic { who: Some((store, incarnation)), queues: vec![queue()] });
     let (sender, mut events) = mpsc::unbounded_channel();
-    let beat_now = Arc::new(Notify::new());
-    let listening = tokio::spawn(listen(topic.subscribe(), beat_now, sender));
+    let listening = tokio::spawn(listen(topic.subscribe(), OwnBell::default(), sender));
     let rung = async |events: &mut mpsc::UnboundedReceiver<WorkerEvent>| {
         let event = tokio::time::timeout(PATIENCE, events.recv()).await.expect("it rings");
         assert!(matches!(event, Some(WorkerEvent::BellRang)), "{event:?}");

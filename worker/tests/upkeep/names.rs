@@ -48,7 +48,8 @@ async fn attached_again(redis: &TestRedis, root: &std::path::Path) -> Attachment
     let settings = Arc::new(settings(root, Some("alpha")));
     let name = "alpha".parse().expect("a lawful name");
     let types = vec!["noop".parse().expect("a lawful slug")];
-    let again = attach_again(redis.options(), settings, name, types, Life(2));
+    let former = "the one before".to_owned();
+    let again = attach_again(redis.options(), settings, name, types, Life(2), former);
     tokio::time::timeout(PATIENCE, again).await.expect("it comes back")
 }
 

@@ -120,6 +120,7 @@ pub(crate) async fn submit_run(store: &Store, count: u32) -> RunId {
     let queue = QueueName::agent(&noop());
     let shared = SharedSpec {
         agent: noop(),
+        assigned: None,
         queue: queue.clone(),
         priority: 3,
         role: None,
@@ -153,6 +154,8 @@ pub(crate) async fn submit_run(store: &Store, count: u32) -> RunId {
             version: None,
             vars: IndexMap::new(),
             params: IndexMap::new(),
+            folder: None,
+            trace: false,
         },
         policy: RunPolicy::default(),
         agents: IndexMap::from([(noop(), noop_type())]),
@@ -160,6 +163,10 @@ pub(crate) async fn submit_run(store: &Store, count: u32) -> RunId {
         tasks: (0..count).map(task).collect(),
         roots: vec![RootRange { queue: Some(queue), first: 0, count }],
         bound_agents: Vec::new(),
+        definition: None,
+        key: None,
+        waits_for: Vec::new(),
+        seeds: Default::default(),
     };
     let run = RunId::random(0);
     store.submit(&run, &plan, 3).await.expect("accepted");
@@ -223,12 +230,14 @@ pub(crate) fn settings(root: &std::path::Path, name: Option<&str>) -> WorkerSett
         agents_folders: Vec::new(),
         labels: std::collections::BTreeMap::new(),
         workspace_root: root.to_owned(),
+        short_folders: Vec::new(),
         heartbeat: Duration::from_millis(200),
         lease: Duration::from_secs(8),
         grace: Duration::from_secs(1),
         drain_deadline: Duration::from_secs(5),
         state_ttl: Duration::from_secs(60),
         kilo_program: None,
+        snapshot_folder: std::env::temp_dir(),
         workspace_retention: Duration::from_secs(3600),
         version: "0".to_owned(),
         probe: None,

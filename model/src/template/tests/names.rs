@@ -120,8 +120,8 @@ fn what_may_follow_a_root_is_checked() {
         ("steps.a.status.x", "unknown name `steps.a.status.x`: `steps.a.status` has no parts", 0..16),
         ("1 + state", "`state` alone is not a value: expected a key", 4..9),
         ("prompt.x", "unknown name `prompt.x`: `prompt` has no parts", 0..8),
-        ("run.name", "unknown name `run.name`: `run` has `id`, `workflow`, `version`", 0..8),
-        ("run", "`run` alone is not a value: expected one of `id`, `workflow`, `version`", 0..3),
+        ("run.name", "unknown name `run.name`: `run` has `id`, `workflow`, `version`, `folder`", 0..8),
+        ("run", "`run` alone is not a value: expected one of `id`, `workflow`, `version`, `folder`", 0..3),
     ];
     for (text, message, span) in table {
         let error = Expression::parse(text).expect_err(text);

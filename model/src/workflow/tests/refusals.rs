@@ -257,7 +257,7 @@ steps:
      --> demo.yaml:6:77
       |
     6 | defaults: {priority: 9, workspace: a b, retry: {max_attempts: 0, on: [exit, sometimes], wait: 1s}}
-      |                                                                             ^^^^^^^^^ `exit`, `timeout`, `stalled` or `oom`
+      |                                                                             ^^^^^^^^^ `exit`, `timeout`, `stalled`, `oom` or `budget`
 
     error: unknown key `wait` in `retry`
      --> demo.yaml:6:89

@@ -6,7 +6,20 @@ use maestro_store::worker::{BeatReply, BeatVerdict};
 
 use super::super::*;
 use super::stage::{Stage, beat_reply, completed, reply};
+use crate::assigned::AgentHere;
+use crate::events::DrainOrder;
 use crate::samples::{grant, key, known_run, shared_spec};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn smith() -> AgentsHere {
+    let agent = AgentHere {
+        id: "smith".parse().expect("a lawful id"),
+        agent_type: "shell".parse().expect("a lawful slug"),
+        path: "/srv/app".to_owned(),
+    };
+    AgentsHere { ready: vec![agent], hindered: Vec::new() }
+}
 
 /// A name for the table, and the event. Request 2 is under way in lane 0, attempt 1.1 runs, and what
 /// attempt 2.1 needs is being read.
@@ -44,6 +57,7 @@ fn events() -> Vec<(&'static str, WorkerEvent)> {
         ("bell", WorkerEvent::BellRang),
         ("beat: mine", beat(first, key(1, 1), BeatVerdict::Yours)),
         ("beat: cancel 1.1", beat(first, key(1, 1), BeatVerdict::Cancel)),
+        ("beat: kill 1.1", beat(first, key(1, 1), BeatVerdict::Kill)),
         ("beat: stale 1.1", beat(first, key(1, 1), BeatVerdict::Stale)),
         ("beat: cancel 2.1", beat(first, key(2, 1), BeatVerdict::Cancel)),
         ("beat: unknown 5.1", WorkerEvent::BeatAnswered(first, Vec::new(), unknown)),
@@ -52,13 +66,19 @@ fn events() -> Vec<(&'static str, WorkerEvent)> {
         ("fenced", WorkerEvent::Fenced(first)),
         ("fenced: earlier life", WorkerEvent::Fenced(Life(0))),
         ("lease in danger", WorkerEvent::LeaseInDanger(first)),
+        ("recovery asked", WorkerEvent::RecoveryAsked(first)),
+        ("recovered", WorkerEvent::Recovered(first)),
         ("attached", WorkerEvent::Attached(Life(2))),
         ("types: noop", WorkerEvent::TypesServed(vec!["noop".parse().expect("a lawful slug")])),
+        ("agents: smith", WorkerEvent::AgentsHere(smith())),
         ("disk works", WorkerEvent::ProbePassed(Breakage::Workspaces)),
         ("bound runs: 0", WorkerEvent::RunsBound(0)),
         ("bound runs: 1", WorkerEvent::RunsBound(1)),
         ("terminate", WorkerEvent::Terminate),
-        ("drain deadline", WorkerEvent::DrainDeadline),
+        ("drain: an hour", WorkerEvent::Drain(DrainOrder { deadline: Some(HOUR), force: false })),
+        ("drain: force", WorkerEvent::Drain(DrainOrder { deadline: None, force: true })),
+        ("drain deadline", WorkerEvent::DrainDeadline(DrainNumber(0))),
+        ("drain deadline: second", WorkerEvent::DrainDeadline(DrainNumber(1))),
         ("last deadline", WorkerEvent::LastDeadline),
     ]
 }

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use super::super::*;
 use super::stage::{Stage, accepted, beat_reply, completed, reply};
-use crate::samples::{grant, key};
+use crate::samples::{grant, key, known_run, shared_spec};
 
 /// The rest of the world, as far as a worker meets it.
 struct World {
@@ -114,6 +114,7 @@ impl World {
         let verdicts = listed.iter().enumerate().map(|(nth, _)| match choice.wrapping_add(nth as u8) % 9 {
             0 => BeatVerdict::Cancel,
             1 => BeatVerdict::Stale,
+            2 => BeatVerdict::Kill,
             _ => BeatVerdict::Yours,
         });
         let mode = if choice.is_multiple_of(13) { CellMode::Paused } else { CellMode::Run };
@@ -142,7 +143,7 @@ impl World {
             }
             18 => self.handle(WorkerEvent::RunsBound(usize::from(choice % 2))),
             _ if choice < 6 => self.handle(WorkerEvent::Terminate),
-            _ if choice < 9 => self.handle(WorkerEvent::DrainDeadline),
+            _ if choice < 9 => self.handle(WorkerEvent::DrainDeadline(DrainNumber(0))),
             _ => self.handle(WorkerEvent::BellRang),
         }
     }
@@ -178,6 +179,21 @@ proptest! {
         steps in prop::collection::vec((any::<u8>(), any::<u8>()), 1..300),
     ) {
         let mut world = World::new(concurrency);
+        world.handle(WorkerEvent::BellRang);
+        for (kind, choice) in steps {
+            world.step(kind, choice);
+        }
+        world.come_to_an_end();
+    }
+
+    #[test]
+    fn an_agent_never_does_two_things_whatever_is_granted(
+        concurrency in 1_usize..6,
+        steps in prop::collection::vec((any::<u8>(), any::<u8>()), 1..300),
+    ) {
+        let mut world = World::new(concurrency);
+        let assigned = Some("smith".parse().expect("a lawful id"));
+        world.stage.known = known_run(SharedSpec { assigned, ..shared_spec("shell") });
         world.handle(WorkerEvent::BellRang);
         for (kind, choice) in steps {
             world.step(kind, choice);

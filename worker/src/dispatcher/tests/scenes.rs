@@ -185,7 +185,7 @@ fn the_second_terminate_ends_at_once_and_waits_only_for_the_reports() {
     stage.handle(WorkerEvent::Terminate);
     assert_eq!(stage.handle(WorkerEvent::Terminate), ["end 1.1 Return", "start-last-timer"]);
     assert_eq!(stage.handle(WorkerEvent::Terminate), [] as [&str; 0]);
-    assert_eq!(stage.handle(WorkerEvent::DrainDeadline), [] as [&str; 0]);
+    assert_eq!(stage.handle(WorkerEvent::DrainDeadline(DrainNumber(0))), [] as [&str; 0]);
     let returned = AttemptReport::plain(AttemptOutcome::Returned);
     assert_eq!(stage.ended(&key(1, 1), returned), ["send 0#2 1.1=returned"]);
     assert_eq!(stage.answer(0, reply(Vec::new())), ["finish"]);
@@ -195,7 +195,10 @@ fn the_second_terminate_ends_at_once_and_waits_only_for_the_reports() {
 fn with_redis_away_the_end_comes_all_the_same() {
     let mut stage = Stage::in_the_middle();
     stage.handle(WorkerEvent::Terminate);
-    assert_eq!(stage.handle(WorkerEvent::DrainDeadline), ["end 1.1 Return", "start-last-timer"]);
+    assert_eq!(
+        stage.handle(WorkerEvent::DrainDeadline(DrainNumber(0))),
+        ["end 1.1 Return", "start-last-timer"]
+    );
     assert_eq!(stage.handle(WorkerEvent::LastDeadline), ["finish"]);
     assert_eq!(stage.handle(WorkerEvent::BellRang), [] as [&str; 0]);
 }
@@ -237,4 +240,14 @@ fn what_cannot_be_understood_counts_and_what_redis_withholds_does_not() {
         let actions = stage.handle(WorkerEvent::FetchFailed(Box::new(grant(&key(2, 1), "p")), failure));
         assert_eq!(actions, [format!("send 1#3 want 1 from w:alpha a:shell {expected}")]);
     }
+}
+
+#[test]
+fn a_recovery_is_asked_for_many_times_and_made_once() {
+    let mut stage = Stage::running(2, &[key(1, 1)]);
+    assert_eq!(stage.handle(WorkerEvent::RecoveryAsked(Life(0))), [] as [&str; 0], "another life");
+    assert_eq!(stage.handle(WorkerEvent::RecoveryAsked(Life::FIRST)), ["recover"]);
+    assert_eq!(stage.handle(WorkerEvent::RecoveryAsked(Life::FIRST)), [] as [&str; 0]);
+    stage.handle(WorkerEvent::Recovered(Life::FIRST));
+    assert_eq!(stage.handle(WorkerEvent::RecoveryAsked(Life::FIRST)), ["recover"], "redis has changed again");
 }

@@ -132,6 +132,8 @@ impl Stage {
                 let key = (rendered.ready.grant.task.clone(), rendered.ready.grant.attempt);
                 let is_alone = self.launched.iter().all(|(task, _)| *task != key.0);
                 assert!(is_alone, "two attempts of one task at one time after {shown}");
+                let is_agents = rendered.ready.shared.assigned.is_some();
+                assert!(!is_agents || self.launched.is_empty(), "one agent does two things after {shown}");
                 assert!(self.launched.insert(key), "launched twice after {shown}");
             }
             WorkerAction::EndAttempt(key, _) => {
@@ -274,6 +276,7 @@ pub(super) fn show(action: &WorkerAction) -> String {
             format!("launch {}", show_key(&(grant.task.clone(), grant.attempt)))
         }
         WorkerAction::EndAttempt(key, cause) => format!("end {} {cause:?}", show_key(key)),
+        WorkerAction::Recover => "recover".to_owned(),
         WorkerAction::Reattach => "reattach".to_owned(),
         WorkerAction::Serve(types) => {
             format!("serve {}", types.iter().map(AgentSlug::to_string).collect::<Vec<_>>().join(" "))
@@ -281,7 +284,10 @@ pub(super) fn show(action: &WorkerAction) -> String {
         WorkerAction::Listen(queues) => format!("listen [{}]", show_queues(queues)),
         WorkerAction::Probe(part) => format!("probe {part}"),
         WorkerAction::AskBoundRuns(wait) => format!("ask-bound-runs after {wait:?}"),
-        WorkerAction::StartDrainTimer => "start-drain-timer".to_owned(),
+        WorkerAction::StartDrainTimer(_, None) => "start-drain-timer".to_owned(),
+        WorkerAction::StartDrainTimer(number, Some(deadline)) => {
+            format!("start-drain-timer {} {deadline:?}", number.0)
+        }
         WorkerAction::StartLastTimer => "start-last-timer".to_owned(),
         WorkerAction::Finish => "finish".to_owned(),
     }

@@ -1,0 +1,170 @@
+//! What an agent type needs of a host, one finding each: isolation, labels, resources, binary, template, mode.
+//!
+//! Nothing is started and nothing is read but the file system's own word on what is there.
+
+use std::path::Path;
+
+use maestro_model::agent_type::{AgentType, HomeChoice, Isolation, Resources};
+use maestro_model::mailbox::{TypeCheck, TypeFinding};
+use maestro_model::template::is_plain_text;
+
+use crate::attempt::HostEnvironment;
+use crate::kilo_modes::KILO_MODES;
+use crate::launch::find_program;
+use crate::launch_order::{KILO, find_template, kilo_program};
+use crate::settings::WorkerSettings;
+
+/// Why this host cannot serve a type.
+pub(crate) fn obstacle(settings: &WorkerSettings, agent: &AgentType) -> Option<String> {
+    let findings = findings(settings, agent);
+    findings.into_iter().find(|finding| !finding.good).map(|finding| finding.text)
+}
+
+/// All findings, for people who ask.
+pub(crate) fn check_type(settings: &WorkerSettings, agent: &AgentType) -> TypeCheck {
+    let mut findings = findings(settings, agent);
+    let is_chosen = settings.only_agents.is_empty() || settings.only_agents.contains(&agent.slug);
+    if !is_chosen {
+        let chosen: Vec<&str> = settings.only_agents.iter().map(|slug| slug.as_str()).collect();
+        findings.push(bad("choice", format!("this worker was started with `--agents {}`", chosen.join(","))));
+    }
+    let serves = findings.iter().all(|finding| finding.good);
+    // Only the program knows its modes for certain: one that is not known here is told, and served.
+    findings.push(mode(agent));
+    TypeCheck { slug: agent.slug.clone(), serves, findings }
+}
+
+fn findings(settings: &WorkerSettings, agent: &AgentType) -> Vec<TypeFinding> {
+    let needs_labels = !agent.worker_labels.is_empty();
+    let mut findings = vec![isolation(agent)];
+    findings.extend(needs_labels.then(|| labels(settings, agent)));
+    findings.extend([resources(&agent.resources), binary(settings, agent)]);
+    findings.extend(template(settings, agent));
+    findings
+}
+
+fn good(subject: &str, text: impl Into<String>) -> TypeFinding {
+    TypeFinding { subject: subject.to_owned(), good: true, text: text.into() }
+}
+
+fn bad(subject: &str, text: impl Into<String>) -> TypeFinding {
+    TypeFinding { subject: subject.to_owned(), good: false, text: text.into() }
+}
+
+fn isolation(agent: &AgentType) -> TypeFinding {
+    match agent.isolate_with {
+        Isolation::Docker => bad("isolation", "containers are not supported by this version"),
+        Isolation::Process => good("isolation", "process"),
+        Isolation::None => good("isolation", "none: nothing confines it"),
+    }
+}
+
+fn labels(settings: &WorkerSettings, agent: &AgentType) -> TypeFinding {
+    let missing = agent.worker_labels.iter().find(|(name, value)| settings.labels.get(*name) != Some(value));
+    match missing {
+        Some((name, value)) => bad("labels", format!("this worker lacks the label `{name}={value}`")),
+        None => {
+            let pairs = agent.worker_labels.iter().map(|(name, value)| format!("{name}={value}"));
+            good("labels", pairs.collect::<Vec<_>>().join(", "))
+        }
+    }
+}
+
+/// Limits that the type insists on. None is enforced by this version.
+fn resources(resources: &Resources) -> TypeFinding {
+    let wanted = [
+        ("memory", resources.memory_bytes.is_some()),
+        ("cpus", resources.cpus.is_some()),
+        ("pids", resources.pids.is_some()),
+    ];
+    let wanted: Vec<&str> =
+        wanted.iter().filter(|(_, is_wanted)| *is_wanted).map(|(name, _)| *name).collect();
+    match (wanted.is_empty(), resources.required) {
+        (true, _) => good("resources", "no limit asked for"),
+        (false, false) => good("resources", format!("{} cannot be limited here", wanted.join(", "))),
+        (false, true) => bad(
+            "resources",
+            format!(
+                "`resources.required` is set, and this worker cannot limit {} (leave it out to do without)",
+                wanted.join(", ")
+            ),
+        ),
+    }
+}
+
+/// The program a type launches on this host, as far as it is known before a task starts: none if it
+/// launches nothing or a template names it.
+pub(crate) fn program_of(settings: &WorkerSettings, agent: &AgentType) -> Option<String> {
+    match agent.command.as_deref() {
+        Some([]) => None,
+        Some([program, ..]) if program == KILO => {
+            let takes_path = settings.kilo_program.is_none() && is_found(KILO);
+            Some(if takes_path { KILO.to_owned() } else { kilo_program(settings) })
+        }
+        Some([program, ..]) => is_plain_text(program).then(|| program.clone()),
+        None => Some(kilo_program(settings)),
+    }
+}
+
+fn is_found(program: &str) -> bool {
+    let host = HostEnvironment::of_this_process();
+    find_program(program.as_ref(), host.path(), Path::new("/")).is_some()
+}
+
+fn binary(settings: &WorkerSettings, agent: &AgentType) -> TypeFinding {
+    let Some(program) = program_of(settings, agent) else {
+        let launches_nothing = agent.command.as_ref().is_some_and(Vec::is_empty);
+        let text = if launches_nothing { "launches nothing" } else { "known when a task starts" };
+        return good("binary", text);
+    };
+    if is_found(&program) {
+        return good("binary", format!("`{program}` is there"));
+    }
+    let is_kilo = agent.command.as_deref().and_then(<[String]>::first).is_some_and(|word| word == KILO);
+    bad(
+        "binary",
+        if is_kilo {
+            format!("binary not found: `kilo` (install it, or set MAESTRO_KILOCODE_BIN; looked at {program})")
+        } else {
+            format!("binary not found: `{program}` (install it, or put it on PATH)")
+        },
+    )
+}
+
+/// Whether Kilo gets a definition of the mode; to other programs it is a word.
+fn mode(agent: &AgentType) -> TypeFinding {
+    let mode = &agent.mode;
+    let words = agent.command.as_deref();
+    let is_kilo = words.is_none_or(|words| words.first().is_some_and(|word| word == KILO));
+    if !is_kilo {
+        return good("mode", format!("`{mode}`"));
+    }
+    if KILO_MODES.iter().any(|known| known.name == mode) {
+        return good("mode", format!("`{mode}` comes with maestro"));
+    }
+    // With another HOME it finds what is defined there.
+    if agent.home != HomeChoice::Workspace {
+        return good("mode", format!("`{mode}`, if it is defined in its HOME"));
+    }
+    bad(
+        "mode",
+        format!(
+            "mode not found: `{mode}` is not one that comes with maestro (define it, and set `home: worker`)"
+        ),
+    )
+}
+
+fn template(settings: &WorkerSettings, agent: &AgentType) -> Option<TypeFinding> {
+    let text = agent.workspace_template.as_deref()?;
+    if !is_plain_text(text) {
+        return Some(good("template", "known when a task starts"));
+    }
+    if let Some(found) = find_template(settings, Path::new(text)) {
+        return Some(good("template", format!("`{}` is there", found.display())));
+    }
+    let looked: Vec<String> =
+        settings.agents_folders.iter().map(|folder| folder.display().to_string()).collect();
+    let place =
+        if Path::new(text).is_absolute() { String::new() } else { format!(" below {}", looked.join(", ")) };
+    Some(bad("template", format!("template not found: no folder `{text}`{place}")))
+}

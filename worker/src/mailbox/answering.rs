@@ -1,0 +1,101 @@
+//! Which answer belongs to which question.
+
+use std::sync::Arc;
+
+use maestro_model::ids::WorkerName;
+use maestro_model::mailbox::{WorkerAnswer, WorkerQuestion};
+use maestro_store::relay::RelayId;
+use maestro_store::{Store, StoreError};
+use tokio::sync::{mpsc, watch};
+
+use crate::beats::SharedStatus;
+use crate::events::{DrainOrder, WorkerEvent};
+use crate::running::LiveAttempts;
+use crate::settings::WorkerSettings;
+use crate::step_copy::{place_of, send_folder};
+use crate::workspace::{WorkspacePaths, WorkspaceRoot};
+
+/// All that answers are made of. What it does changes folders only, and what the main loop is told.
+pub struct MailDesk {
+    /// How the worker is set up.
+    pub settings: Arc<WorkerSettings>,
+    /// Its name.
+    pub name: WorkerName,
+    /// Where its workspaces lie.
+    pub root: WorkspaceRoot,
+    /// What runs.
+    pub live: LiveAttempts,
+    /// What it last said of itself.
+    pub status: SharedStatus,
+    /// The present store.
+    pub store: watch::Receiver<Store>,
+    /// The main loop.
+    pub events: mpsc::UnboundedSender<WorkerEvent>,
+}
+
+impl MailDesk {
+    /// The answer to a question; takes as long as the work it asks for.
+    pub async fn answer(&self, question: WorkerQuestion) -> WorkerAnswer {
+        let answer = match question {
+            WorkerQuestion::CheckTypes { types, launch } => self.check_types(&types, launch).await,
+            WorkerQuestion::PreparePath { agent, path, names } => {
+                return self.prepare_path(agent, path, names).await;
+            }
+            WorkerQuestion::AgentHealth { agent, path, log_lines } => {
+                return self.agent_health(agent, path, log_lines).await;
+            }
+            WorkerQuestion::ResetFolder { agent, path, template, copy, unclean, rehearsal } => {
+                let order = super::reset::ResetOrder { agent, path, template, copy, unclean, rehearsal };
+                return self.reset_folder(order).await;
+            }
+            WorkerQuestion::Workspaces { of, sizes } => self.workspaces(of, sizes).await,
+            WorkerQuestion::CleanWorkspaces { of, unclean, rehearsal } => {
+                self.clean_workspaces(&of, unclean, rehearsal).await
+            }
+            WorkerQuestion::SendFolder { task, attempt, agent, folder, transfer } => {
+                let place = place_of(&folder);
+                return self.send_folder(self.root.paths(&agent, &task, attempt, place), &transfer);
+            }
+            WorkerQuestion::Drain { deadline_ms, force } => return self.drain(deadline_ms, force),
+        };
+        answer.unwrap_or_else(|error| WorkerAnswer::Failed {
+            message: format!("the worker cannot ask redis: {}", crate::causes::with_sources(&error)),
+        })
+    }
+
+    /// The store, as it is now.
+    pub(super) fn store(&self) -> Store {
+        self.store.borrow().clone()
+    }
+
+    fn send_folder(&self, paths: WorkspacePaths, transfer: &str) -> WorkerAnswer {
+        let is_here = std::fs::symlink_metadata(&paths.folder).is_ok_and(|found| found.is_dir());
+        match RelayId::from_text(transfer) {
+            Some(transfer) if is_here => {
+                send_folder(self.store(), paths.folder, transfer);
+                WorkerAnswer::Sending
+            }
+            Some(_) => WorkerAnswer::NoSuchFolder,
+            None => WorkerAnswer::NotUnderstood,
+        }
+    }
+
+    fn drain(&self, deadline_ms: Option<u64>, force: bool) -> WorkerAnswer {
+        let already = self.status.lock().expect("no holder panics").draining;
+        let deadline = deadline_ms.map(std::time::Duration::from_millis);
+        // A worker that ends listens no more, and its end is what was asked for.
+        let _ = self.events.send(WorkerEvent::Drain(DrainOrder { deadline, force }));
+        WorkerAnswer::Draining { already }
+    }
+}
+
+/// What an answer may need the store for.
+pub(super) type MailAnswer = Result<WorkerAnswer, StoreError>;
+
+/// Runs work that waits for the disk, where that harms nobody.
+pub(super) async fn off_the_loop(work: impl FnOnce() -> WorkerAnswer + Send + 'static) -> WorkerAnswer {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
+        tracing::error!("a question broke down: {error}");
+        WorkerAnswer::Failed { message: "the worker broke down over the question".to_owned() }
+    })
+}

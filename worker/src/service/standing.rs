@@ -1,0 +1,94 @@
+//! How the worker stands with the cluster: what it keeps on disk for it, and how it comes back after the
+//! lease has run out or Redis has changed.
+
+use maestro_model::ids::AgentSlug;
+use maestro_store::recovery::{RecoveredAttachment, RecoveringWorker};
+use maestro_store::{Refusal, StoreError};
+
+use super::Service;
+use crate::attaching::{Attachment, attach_again};
+use crate::causes::with_sources;
+use crate::events::WorkerEvent;
+use crate::identity::about_worker;
+use crate::journal::JournalOwner;
+use crate::recovery::{RecoveryCount, recover};
+
+impl Service {
+    /// Writes what has ended to the journal, before it is reported.
+    pub(super) fn keep_outcomes(&mut self) {
+        let Service { journal, dispatcher, .. } = self;
+        if !dispatcher.outcomes().is_empty() {
+            journal.write(dispatcher.outcomes(), || dispatcher.unreported_outcomes());
+            dispatcher.outcomes_written();
+        }
+    }
+
+    /// Compares what is held and was reported with what a changed Redis remembers.
+    pub(super) fn recover(&mut self) {
+        tracing::warn!("redis has changed: what this worker holds and has reported is compared with it");
+        let Attachment { life, store, incarnation } = self.attached.clone();
+        let attachment = RecoveredAttachment {
+            types: self.beats.borrow().types.iter().map(AgentSlug::to_string).collect(),
+            lease: self.settings.lease,
+            about: about_worker(&self.settings),
+        };
+        let worker =
+            RecoveringWorker { incarnation, name: self.name.name.to_string(), attachment: Some(attachment) };
+        let (held, place) = (self.dispatcher.held_attempts(), self.journal.place().clone());
+        let (ttl, events) = (self.settings.state_ttl.as_millis() as u64, self.events.0.clone());
+        self.keep(async move {
+            let event = match recover(&store, &worker, &held, &place, ttl).await {
+                Ok(RecoveryCount { adopted, reported, left }) => {
+                    tracing::warn!(
+                        "redis had forgotten {adopted} claims and {reported} outcomes of this worker and knows them \
+                         again; {left} attempts wait for something that will be done again"
+                    );
+                    WorkerEvent::Recovered(life)
+                }
+                Err(StoreError::Refused(Refusal::Fenced | Refusal::Epoch { .. } | Refusal::ClusterGone)) => {
+                    WorkerEvent::Fenced(life)
+                }
+                Err(error) => {
+                    // It is asked again with the next beat.
+                    tracing::error!("redis was not told what this worker holds: {}", with_sources(&error));
+                    WorkerEvent::Recovered(life)
+                }
+            };
+            let _ = events.send(event);
+        });
+    }
+
+    /// Becomes another incarnation, however long that takes.
+    pub(super) fn reattach(&mut self) {
+        tracing::error!(worker = %self.name.name, "the lease is over: agents end, and what they did is not reported");
+        self.beats.send_modify(|topic| topic.who = None);
+        self.bells.send_modify(|topic| topic.who = None);
+        let types = self.beats.borrow().types.clone();
+        let life = self.attached.life.next();
+        let cluster = self.attached.store.cluster_id().to_owned();
+        let attaching = attach_again(
+            self.options.clone(),
+            self.settings.clone(),
+            self.name.name.clone(),
+            types,
+            life,
+            cluster,
+        );
+        let attachments = self.attachments.0.clone();
+        self.keep(async move {
+            let _ = attachments.send(attaching.await);
+        });
+    }
+
+    pub(super) fn take_attachment(&mut self, attached: Attachment) -> WorkerEvent {
+        let Attachment { life, store, incarnation } = attached.clone();
+        self.attached = attached;
+        self.store.send_replace(store.clone());
+        self.journal.begin_again(JournalOwner::new(store.cluster_id(), &incarnation));
+        self.running.speak_as(incarnation.clone());
+        self.registry.send_replace(0);
+        self.beats.send_modify(|topic| topic.who = Some((life, incarnation.clone())));
+        self.bells.send_modify(|topic| topic.who = Some((store, incarnation)));
+        WorkerEvent::Attached(life)
+    }
+}
