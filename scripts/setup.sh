@@ -4,7 +4,17 @@
 # Needed: Rust 1.88 or newer, a C compiler to link with, git, and a Redis server (7.0 or newer) or Valkey.
 # Only root on a Debian-like system can install; elsewhere the list of what is missing is the result.
 # A Redis server installed here is not started and not enabled: Maestro runs private ones.
+#
+#     --for-tests   also what only tests want; where it cannot be installed, they count it as skipped
 set -eu
+
+for_tests=no
+for word in "$@"; do
+    case $word in
+        --for-tests) for_tests=yes ;;
+        *) printf 'setup: unknown word %s, expected --for-tests\n' "$word" >&2; exit 2 ;;
+    esac
+done
 
 RUST_OLDEST_MINOR=88
 REDIS_OLDEST_MAJOR=7
@@ -26,6 +36,11 @@ has git || need 'git ca-certificates' 'git'
 has cc || need 'gcc libc6-dev' 'a C compiler named cc (Debian: gcc libc6-dev)'
 has make || need make 'make'
 has redis-server || has valkey-server || need redis-server 'redis-server 7.0 or newer, or valkey-server'
+
+can_install() { [ "$(id -u)" -eq 0 ] && has apt-get; }
+if [ "$for_tests" = yes ] && can_install; then
+    has shellcheck || packages="$packages shellcheck"
+fi
 
 # A package may start its service while it is being installed; on Debian this file forbids it.
 install_packages() {
@@ -58,7 +73,7 @@ install_packages() {
 }
 
 if [ -n "$packages" ]; then
-    if [ "$(id -u)" -eq 0 ] && has apt-get; then
+    if can_install; then
         say "installing$packages"
         install_packages
     else
