@@ -4,6 +4,7 @@
 //! parses JSON. `docs/protocol.md` describes the lines.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use maestro_model::ids::TaskId;
 use maestro_model::plan::{
@@ -235,6 +236,15 @@ fn ended_window(plan: &Plan, first: u32, count: u32, limit: Option<u32>) -> Stri
     format!("{first},{end},{end},0,{},0,{failed},{},{reason}", limit.unwrap_or(0), of(TaskStatus::Cancelled))
 }
 
+/// The items that another run made of a list, which stand in a row.
+fn known_items(plan: &Plan, group: u32) -> Option<Range<u32>> {
+    let is_own = |index: &u32| matches!(plan.tasks[*index as usize].kind, TaskKind::Item { group: of, .. } if of == group);
+    // Only what was taken over can be an item of a list that is not known by itself.
+    let first = plan.seeds.keys().copied().find(is_own)?;
+    let count = (first..plan.tasks.len() as u32).take_while(is_own).count();
+    Some(first..first + count as u32)
+}
+
 /// The record of a task that another run has carried out. Flag `o`: its edges are walked from the commit on.
 fn seed_record(task: &PlannedTask, shared: &SharedSpec, seed: &TaskSeed, window: &str) -> String {
     let optional = |number: Option<u64>| number.map(|number| number.to_string()).unwrap_or_default();
@@ -251,7 +261,8 @@ fn seed_record(task: &PlannedTask, shared: &SharedSpec, seed: &TaskSeed, window:
         seed.exit_code.map(|code| code.to_string()).unwrap_or_default(),
         seed.reason.map_or("", Reason::word),
         task.shared,
-        flags(task, shared),
+        // What has its items is not expanded again.
+        flags(task, shared).replace('x', ""),
     )
 }
 
@@ -404,13 +415,19 @@ fn add_task(packer: &mut Packer, plan: &Plan, index: u32) {
     } else if needs > 0 {
         packer.add(Section::Left, index.to_string(), needs.to_string());
     }
-    if let TaskKind::Group { first, count, max_parallel } = &task.kind {
-        let field = if seed.is_some() {
-            ended_window
-        } else {
-            |_: &Plan, first, count, limit| window_field(first, count, limit)
-        };
-        packer.add(Section::Win, format!("g{index}"), field(plan, *first, *count, *max_parallel));
+    let field = match (&task.kind, seed) {
+        (TaskKind::Group { first, count, max_parallel }, None) => {
+            Some(window_field(*first, *count, *max_parallel))
+        }
+        (TaskKind::Group { first, count, max_parallel }, Some(_)) => {
+            Some(ended_window(plan, *first, *count, *max_parallel))
+        }
+        (TaskKind::Expand { max_parallel, .. }, Some(_)) => known_items(plan, index)
+            .map(|items| ended_window(plan, items.start, items.end - items.start, *max_parallel)),
+        _ => None,
+    };
+    if let Some(field) = field {
+        packer.add(Section::Win, format!("g{index}"), field);
     }
     if let Some(seed) = seed {
         let shared = &plan.shared[task.shared as usize];

@@ -232,21 +232,28 @@ async fn items_that_were_taken_over_are_read_as_if_they_had_run_here() {
     use TaskStatus::Completed;
     let mut sketch = PlanSketch::new(2).needs(1, &[0]);
     sketch.tasks[0].items = Some((3, Some(1)));
-    let mut plan = sketch.plan();
-    let TaskKind::Group { first, .. } = plan.tasks[0].kind else { panic!("a group") };
-    for index in [0, first, first + 1, first + 2] {
-        plan.seeds.insert(index, seed(Completed, 1, Some("{\"result\":\"r\",\"outputs\":{}}")));
+    for was_expanded in [false, true] {
+        let mut plan = sketch.plan();
+        let TaskKind::Group { first, .. } = plan.tasks[0].kind else { panic!("a group") };
+        for index in [0, first, first + 1, first + 2] {
+            plan.seeds.insert(index, seed(Completed, 1, Some("{\"result\":\"r\",\"outputs\":{}}")));
+        }
+        if was_expanded {
+            plan.tasks[0].kind = TaskKind::Expand { list: "vars.list".to_owned(), max_parallel: Some(1) };
+        }
+        let run = submit_plan(&store, &plan).await;
+        assert_eq!(letters(&store, &run).await, "CQCCC");
+        let group = store.groups(&run).await.expect("readable").remove(&0).expect("its range");
+        assert_eq!((group.released, group.open, group.failed), (3, 0, 0));
+        let view = store.task(&TaskId { run: run.clone(), index: 0 }).await.expect("there");
+        assert!(!view.record.expect("it has one").flags.contains('x'), "it is not expanded again");
+        let mut worker = ManualWorker::attach(&store, if was_expanded { "second" } else { "first" }).await;
+        assert_eq!(worker.do_all(&[]).await, [1]);
+        assert_eq!(run_word(&store, &run).await, "completed");
+        assert!(store.collect_run(&run).await.expect("collected"));
+        let keys: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut redis.raw()).expect("keys");
+        assert!(!keys.iter().any(|key| key.contains(run.as_str())), "{keys:?}");
     }
-    let run = submit_plan(&store, &plan).await;
-    assert_eq!(letters(&store, &run).await, "CQCCC");
-    let group = store.groups(&run).await.expect("readable").remove(&0).expect("its range");
-    assert_eq!((group.released, group.open, group.failed), (3, 0, 0));
-    let mut worker = ManualWorker::attach(&store, "hand").await;
-    assert_eq!(worker.do_all(&[]).await, [1]);
-    assert_eq!(run_word(&store, &run).await, "completed");
-    assert!(store.collect_run(&run).await.expect("collected"));
-    let keys: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut redis.raw()).expect("keys");
-    assert!(!keys.iter().any(|key| key.contains(run.as_str())), "{keys:?}");
 }
 
 #[tokio::test]

@@ -128,7 +128,7 @@ impl Bringer {
         candidates.retain(|process| process.about.role == ProcessRole::Worker && process.alive);
         let owner = candidates.iter().position(|process| Some(&process.incarnation) == left.owner.as_ref());
         if let Some(owner) = owner {
-            candidates = vec![candidates.swap_remove(owner)];
+            return self.fetch_from(store, &candidates[owner].incarnation, left, paths).await;
         }
         let mut failure = None;
         for process in &candidates {
@@ -138,11 +138,7 @@ impl Bringer {
                 Fetched::Failed(why) => failure = Some(why),
             }
         }
-        Ok(match failure {
-            Some(why) => Fetched::Failed(why),
-            None if owner.is_some() => Fetched::Removed,
-            None => Fetched::Nowhere,
-        })
+        Ok(failure.map_or(Fetched::Nowhere, Fetched::Failed))
     }
 
     async fn fetch_from(
@@ -164,7 +160,9 @@ impl Bringer {
         };
         match store.ask_worker(worker, &question, ANSWER_WAIT).await? {
             Hearing::Answered(WorkerAnswer::Sending) => self.receive(receiver, paths).await,
-            Hearing::Answered(WorkerAnswer::NoSuchFolder) | Hearing::Gone => Ok(Fetched::Nowhere),
+            Hearing::Answered(WorkerAnswer::NoSuchFolder) => Ok(Fetched::Removed),
+            // It was there a moment ago: a restarted one may take its folders over.
+            Hearing::Gone => Ok(Fetched::Nowhere),
             Hearing::Answered(WorkerAnswer::NotUnderstood) => {
                 Ok(Fetched::Failed("its worker is of an older version".to_owned()))
             }
