@@ -1,7 +1,7 @@
 //! What is submitted knowing of others, and what is tried anew: keys, needs in other runs, retries.
 
 use maestro_model::ids::{AgentSlug, RunId, TaskId};
-use maestro_model::plan::{ExternalNeed, NeedTarget, Plan, TaskKind, TaskSeed};
+use maestro_model::plan::{ExternalNeed, NeedTarget, Plan, PlannedTask, RootRange, TaskKind, TaskSeed};
 use maestro_model::task::{Reason, TaskStatus};
 use maestro_store::rerun::RetryAnswer;
 use maestro_store::{Refusal, StoreError};
@@ -55,6 +55,22 @@ pub fn take_over(die: &mut StdRng, plan: &mut Plan) {
     if all {
         plan.seeds.clear();
     }
+}
+
+fn is_free(task: &PlannedTask) -> bool {
+    task.dependencies == 0 && task.triggers == 0
+}
+
+/// The ranges with a gap at one task.
+fn without(roots: &[RootRange], task: u32) -> Vec<RootRange> {
+    let parts = roots.iter().flat_map(|range| {
+        let end = range.first + range.count;
+        let cut = if (range.first..end).contains(&task) { task } else { end };
+        let part =
+            |from: u32, to: u32| RootRange { first: from, count: to.saturating_sub(from), ..range.clone() };
+        [part(range.first, cut), part(cut + 1, end)]
+    });
+    parts.filter(|range| range.count > 0).collect()
 }
 
 /// Members of all waiting lists: the run and task that are waited for, and who waits.
@@ -121,10 +137,7 @@ impl World {
                 false => ended[self.die.random_range(0..ended.len())],
             })
             .collect();
-        // No command makes a task that waits for steps of its own run and for others: a dispatch has no edges.
-        // One that waits anew would have to learn in the same call which of the others have ended.
-        let is_mixed = self.runs.iter().any(|run| run.id == id && !run.plan.waits_for.is_empty());
-        let downstream = self.die.random_bool(0.6) && !(is_mixed && self.unedited);
+        let downstream = self.die.random_bool(0.6);
         self.tell(format!("retry {named:?} of {id}, downstream {downstream}"));
         let word = match self.store.retry(&id, &named, downstream).await {
             Ok(RetryAnswer::Retried(tasks)) => {
@@ -172,11 +185,15 @@ impl World {
         if self.die.random_bool(0.5) {
             plan.key = Some(KEYS[self.die.random_range(0..KEYS.len())].to_owned());
         }
-        let step = plan.tasks.iter().position(|task| task.dependencies > 0);
-        if let Some(step) = step {
+        // No command makes a task that waits for steps of its own run and for others: a dispatch has no edges.
+        let root = plan.tasks.iter().position(|task| is_free(task) && matches!(task.kind, TaskKind::Agent));
+        if let Some(root) = root {
             for _ in 0..self.die.random_range(0..3) {
                 let on = self.some_need();
-                plan.waits_for.extend(on.map(|on| ExternalNeed { task: step as u32, on }));
+                plan.waits_for.extend(on.map(|on| ExternalNeed { task: root as u32, on }));
+            }
+            if !plan.waits_for.is_empty() {
+                plan.roots = without(&plan.roots, root as u32);
             }
         }
         let mut seen = Vec::new();

@@ -141,7 +141,12 @@ impl World {
 
     /// Somebody stops an agent, starts it again, or lets it go on.
     pub async fn op_order_agent(&mut self) -> Result<(), Violation> {
-        let (id, _) = AGENTS[self.die.random_range(0..AGENTS.len())];
+        let (any, _) = AGENTS[self.die.random_range(0..AGENTS.len())];
+        // Mostly one that is at work: there is more to go wrong.
+        let at_work =
+            |id: &str| self.last.sets.get(&format!("slots:i:{id}")).is_some_and(|tasks| !tasks.is_empty());
+        let busy = AGENTS.iter().map(|(id, _)| *id).find(|id| at_work(id));
+        let id = busy.filter(|_| self.die.random_bool(0.7)).unwrap_or(any);
         let order = ["stop", "restart", "release", "release"][self.die.random_range(0..4)];
         let kill = self.die.random_bool(0.3);
         self.order_agent(id, order, kill).await

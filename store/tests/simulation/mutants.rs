@@ -4,10 +4,19 @@
 pub struct Mutant {
     pub name: &'static str,
     pub edits: &'static [(&'static str, &'static str)],
+    /// The scenario to begin with: the one that noticed it last. All others are played if it does not.
+    pub hint: u64,
 }
 
-const fn mutant(name: &'static str, edits: &'static [(&'static str, &'static str)]) -> Mutant {
-    Mutant { name, edits }
+pub const fn mutant(name: &'static str, edits: &'static [(&'static str, &'static str)]) -> Mutant {
+    Mutant { name, edits, hint: 1 }
+}
+
+impl Mutant {
+    const fn hint(mut self, seed: u64) -> Mutant {
+        self.hint = seed;
+        self
+    }
 }
 
 /// All mistakes. One that no scenario could notice (because another guard does the same) is not here.
@@ -19,18 +28,21 @@ pub const MUTANTS: &[Mutant] = &[
     mutant(
         "an old attempt may still report",
         &[("if tostring(rec[ATT]) ~= report.attempt or rec[OWNER] ~= inc then", "if rec[OWNER] ~= inc then")],
-    ),
+    )
+    .hint(4),
     mutant(
         "whatever is reported of an ended attempt counts as known",
         &[("if same_outcome(rec, report) then return 'DUP' end", "if true then return 'DUP' end")],
-    ),
+    )
+    .hint(5),
     mutant(
         "an attempt that was told to end may still complete",
         &[(
             "if rec[ST] == 'X' then\n    end_ordered(r, idx, rec)\n    return rec[ST] == 'N'",
             "if rec[ST] == 'never' then\n    end_ordered(r, idx, rec)\n    return rec[ST] == 'N'",
         )],
-    ),
+    )
+    .hint(4),
     mutant("what a task waits for is counted and not written", &[("r.left_changed[target] = true", "")]),
     mutant(
         "what has ended stays with its worker",
@@ -62,19 +74,22 @@ pub const MUTANTS: &[Mutant] = &[
     mutant(
         "the clock follows jumps back",
         &[("if passed < 0 or mode == 'frozen' then", "if mode == 'frozen' then")],
-    ),
+    )
+    .hint(4),
     mutant(
         "a task that was being cancelled is queued again when its worker is lost",
         &[(
             "if rec[ST] == 'X' then\n    end_ordered(r, idx, rec)\n    return\n  end\n  if not spared",
             "if not spared",
         )],
-    ),
-    mutant("losses are not limited", &[("if rec[LOST] >= r.lostmax then", "if false then")]),
+    )
+    .hint(14),
+    mutant("losses are not limited", &[("if rec[LOST] >= r.lostmax then", "if false then")]).hint(8),
     mutant(
         "an attempt's number is not raised",
         &[("local attempt = format('%d', rec[ATT] + 1)", "local attempt = '1'")],
-    ),
+    )
+    .hint(3),
     mutant("a task that ends keeps its place in the run", &[("r.inflight = r.inflight - 1", "")]),
     mutant(
         "the limit of a run is ignored",
@@ -88,18 +103,21 @@ pub const MUTANTS: &[Mutant] = &[
     mutant(
         "a lease that has run out is renewed",
         &[("if not until_clk or tonumber(until_clk) < clk then", "if not until_clk then")],
-    ),
+    )
+    .hint(65),
     mutant(
         "who was silent for too long may claim",
         &[(
             "if want > 0 and not fenced and mode == 'run' then",
             "if want > 0 and worker[2] and mode == 'run' then",
         )],
-    ),
+    )
+    .hint(3),
     mutant(
         "a failure is tried again though the run is being stopped",
         &[("if report.delay ~= '' and spared(r, rec[FLAGS]) then", "if report.delay ~= '' then")],
-    ),
+    )
+    .hint(20),
     mutant("a skipped step counts as done", &[("(st == 'K' and has(flags, 's'))", "st == 'K'")]),
     mutant(
         "a step is skipped when one of several that could start it did not",
@@ -112,7 +130,8 @@ pub const MUTANTS: &[Mutant] = &[
     mutant(
         "a step is ready with its first trigger, whatever else it needs",
         &[("elseif l.needs == 0 and not waits_for_trigger then", "elseif not waits_for_trigger then")],
-    ),
+    )
+    .hint(2),
     mutant(
         "a `foreach` ends with its first item",
         &[(
@@ -123,7 +142,8 @@ pub const MUTANTS: &[Mutant] = &[
     mutant(
         "a repeated answer grants what is held no more",
         &[("if holds then grant_reply(grants", "if rec then grant_reply(grants")],
-    ),
+    )
+    .hint(4),
     mutant(
         "a cancelled task stays in its queue",
         &[("call('ZREM', prefix .. 'q:' .. rec[PLACE], rec[RANK] .. ':' .. r.id .. '.' .. idx)", "")],
@@ -135,15 +155,17 @@ pub const MUTANTS: &[Mutant] = &[
     mutant(
         "a takeover leaves the other its lease",
         &[("call('ZADD', prefix .. 'leases', 0, holder)\n  bury(holder, 50)", "")],
-    ),
-    mutant("a run is bound to nobody", &[("r.pin = name\n", "\n")]),
-    mutant("an agent is given several tasks at once", &[("pick.list.full = true\n  end", "\n  end")]),
+    )
+    .hint(4),
+    mutant("a run is bound to nobody", &[("r.pin = name\n", "\n")]).hint(2),
+    mutant("an agent is given several tasks at once", &[("pick.list.full = true\n  end", "\n  end")]).hint(2),
     mutant(
         "an agent is given a task while it works on another",
         &[(" and call('EXISTS', prefix .. 'slots:' .. queue) == 0", "")],
-    ),
+    )
+    .hint(4),
     mutant("an agent's task is given to any worker", &[("return agent.worker == name and", "return")]),
-    mutant("a stopped agent is given tasks", &[("and not agent.held and", "and")]),
+    mutant("a stopped agent is given tasks", &[("and not agent.held and", "and")]).hint(26),
     mutant(
         "an agent keeps what it worked on",
         &[("if is_assigned(shared.queue) and call('SREM'", "if false and call('SREM'")],
@@ -151,19 +173,18 @@ pub const MUTANTS: &[Mutant] = &[
     mutant(
         "an agent at work is moved",
         &[("if running[1] then return { 'BUSY'", "if false then return { 'BUSY'")],
-    ),
+    )
+    .hint(2),
     mutant(
         "a move lets a stopped agent go",
         &[("wanted.held = known and known.held or nil", "wanted.held = nil")],
-    ),
-    mutant(
-        "a restart of its agent cancels the task",
-        &[("if restarts(rec) then\n    rec[REASON] = ''", "if false then\n    rec[REASON] = ''")],
-    ),
+    )
+    .hint(4),
     mutant(
         "a cancelled task is saved by a restart of its agent",
         &[("restart, kill = restart and restarts(rec),", "restart, kill = restart,")],
-    ),
+    )
+    .hint(121),
     mutant(
         "a limit on an attempt outlives it",
         &[("call('ZREM', prefix .. 'deadlines', 'a' .. id .. '.' .. rec[ATT])", "")],
@@ -171,7 +192,8 @@ pub const MUTANTS: &[Mutant] = &[
     mutant(
         "what a worker holds and does not name gets no limit",
         &[("if rec then limit_time(r, idx, rec) end\n      if rec then unknown", "if rec then unknown")],
-    ),
+    )
+    .hint(4),
     mutant(
         "a limit on waiting outlives the wait",
         &[("if first_time then\n    forget_queue_timeout(r, idx, rec)", "if first_time then")],
@@ -180,34 +202,37 @@ pub const MUTANTS: &[Mutant] = &[
     mutant(
         "what is tried anew begins with attempt one",
         &[("if marked(r, 'a') then load_records(r, ready) end", "")],
-    ),
+    )
+    .hint(2),
     mutant(
         "a run that goes on is still being stopped",
         &[("r.status, r.stop, r.reason = 'running', '', ''", "r.status, r.reason = 'running', ''")],
-    ),
+    )
+    .hint(2),
     mutant(
         "a run that goes on counts as ended",
         &[("call('ZREM', prefix .. 'done', id)\n  local timeout", "local timeout")],
-    ),
+    )
+    .hint(2),
     mutant(
         "what waits already is not told of a retry",
         &[("elseif deed == 'L' then\n    wait_for(idx, entry.value)", "elseif deed == 'L' then")],
-    ),
-    mutant(
-        "ends that are still to be told are told to whoever waits anew",
-        &[("if find(entry, '%a ' .. id, 1) == 1 then return { 'AGAIN' } end", "")],
-    ),
-    mutant("whoever waits for another run is told twice", &[("call('ZREM', key, unpack(members))", "")]),
+    )
+    .hint(7),
+    mutant("whoever waits for another run is told twice", &[("call('ZREM', key, unpack(members))", "")])
+        .hint(2),
     mutant(
         "the end of a run is told to nobody",
         &[("if r.open == 0 and not r.told and marked(r, 'w') then", "if false then")],
-    ),
+    )
+    .hint(2),
     mutant(
         "waiting tasks of other runs beyond the budget are forgotten",
         &[("todo[#todo + 1] = 'O ' .. e.r.id .. ' ' .. e.idx", "")],
-    ),
-    mutant("what is waited for and has ended is waited for", &[("if good ~= nil then", "if false then")]),
-    mutant("a key lets a second run in", &[("if first and first ~= id then", "if false then")]),
+    )
+    .hint(4),
+    mutant("what is waited for and has ended is waited for", &[("if good ~= nil then", "if false then")])
+        .hint(5),
     mutant(
         "a key outlives its run",
         &[("then call('DEL', prefix .. 'dispatch:' .. known[2]) end", "then end")],
@@ -215,13 +240,16 @@ pub const MUTANTS: &[Mutant] = &[
     mutant(
         "edges of what was taken over are walked again when it has ended here",
         &[("if rec and has(rec[FLAGS], 'o') then", "if rec and is_final(rec[ST]) then")],
-    ),
+    )
+    .hint(13),
     mutant(
         "tasks that were taken over are forgotten beyond the first portion",
         &[("if last < to then todo[#todo + 1] = 'S '", "if false then todo[#todo + 1] = 'S '")],
-    ),
+    )
+    .hint(2),
     mutant(
         "a paused cluster goes on claiming",
         &[("and mode == 'run' then\n  granted", "and mode ~= 'frozen' then\n  granted")],
-    ),
+    )
+    .hint(2),
 ];

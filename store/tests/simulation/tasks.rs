@@ -210,7 +210,8 @@ impl<'a> RunPicture<'a> {
             hold!(stored.is_none(), "it is not blocked any more and still waits for {stored:?}");
             return Ok(());
         }
-        if self.shadow.parents[index as usize].is_empty() {
+        let elsewhere = self.shadow.plan.waits_for.iter().any(|need| need.task == index);
+        if self.shadow.parents[index as usize].is_empty() && !elsewhere {
             return self.check_root(index);
         }
         let expected =

@@ -56,8 +56,6 @@ pub struct AcceptedEnd {
 /// All of a scenario.
 pub struct World {
     pub die: StdRng,
-    /// Whether the scripts are those that are shipped.
-    pub unedited: bool,
     pub store: Store,
     pub raw: redis::Connection,
     pub prefix: String,
@@ -99,7 +97,6 @@ impl World {
         let store = redis.store_with(ScriptSet::edited(&all)).await;
         let prefix = store.keys().prefix().to_owned();
         let mut world = World {
-            unedited: edits.is_empty(),
             die: StdRng::seed_from_u64(seed),
             store,
             raw,
