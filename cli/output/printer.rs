@@ -5,6 +5,7 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use crossterm::terminal;
 use serde::Serialize;
 use serde_json::json;
 
@@ -88,7 +89,7 @@ impl Printer {
                 self.note(shape.none);
                 return Ok(());
             }
-            Form::Table => table_of(records, shape, self.out),
+            Form::Table => self.table(records, shape),
             Form::Json if records.is_empty() => "[]".to_owned(),
             Form::Json => {
                 let lines: Vec<String> = records.iter().map(json_line).collect();
@@ -100,6 +101,16 @@ impl Printer {
             Form::Name => records.iter().map(|record| name_of(record, shape)).collect::<Vec<_>>().join("\n"),
         };
         self.lines(&text)
+    }
+
+    /// Records as a table, on a terminal no wider than that.
+    pub(crate) fn table<T>(&self, records: &[T], shape: &Shape<T>) -> String {
+        let width = match self.destination {
+            Destination::Terminal => terminal::size().ok().map(|(width, _)| usize::from(width)),
+            Destination::Pipe => None,
+        };
+        // Some terminals say that they have no size at all.
+        table_of(records, shape, self.out, width.filter(|width| *width > 0))
     }
 
     /// Prints one record: for people a line per column.

@@ -5,11 +5,15 @@
 
 use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Table, presets};
 
-use super::foreign::harmless;
+use super::foreign::{columns, cut, harmless};
 use super::tone::{Paint, Tone};
 
 /// Spaces between two columns.
-const GAP: u16 = 3;
+const GAP: usize = 3;
+/// The same where the terminal is too narrow.
+const GAP_NARROW: usize = 2;
+/// No column of words is cut to less: what is left would say nothing.
+const CUT_WIDTH_MIN: usize = 8;
 
 /// How records of one kind are shown to people.
 pub(crate) struct Shape<T: 'static> {
@@ -61,6 +65,11 @@ impl Field {
         Field { text: number.to_string(), tone: Tone::Plain, side: Side::Right }
     }
 
+    /// The same without anything that a terminal would obey.
+    fn harmless(field: Field) -> Field {
+        Field { text: harmless(&field.text), ..field }
+    }
+
     /// Nothing known: `–`.
     pub(crate) fn none() -> Field {
         Field::toned("–", Tone::Faint)
@@ -84,16 +93,64 @@ impl From<&str> for Field {
     }
 }
 
-/// All records as a table with a line of titles.
-pub(crate) fn table_of<T>(records: &[T], shape: &Shape<T>, paint: Paint) -> String {
+/// All records as a table with a line of titles. Where a line would be wider than `width` columns, the widest
+/// texts and titles are cut, numbers and what stands in the first column never; what still does not fit is left
+/// out from the right (JSON has it all).
+pub(crate) fn table_of<T>(records: &[T], shape: &Shape<T>, paint: Paint, width: Option<usize>) -> String {
+    let fields_of = |record: &T| -> Vec<Field> {
+        shape.columns.iter().map(|column| Field::harmless((column.field)(record))).collect()
+    };
+    let rows: Vec<Vec<Field>> = records.iter().map(fields_of).collect();
+    let layout = Layout::of(shape, &rows, width.unwrap_or(usize::MAX));
     let mut table = bare_table(paint);
-    let titles = shape.columns.iter().map(|column| painted(column.header.to_owned(), Tone::Strong));
+    let titles = shape.columns.iter().zip(&layout.widths);
+    let titles = titles.map(|(column, width)| painted(cut(column.header, *width), Tone::Strong));
     table.set_header(titles.collect::<Vec<Cell>>());
-    for record in records {
-        let row = shape.columns.iter().map(|column| cell((column.field)(record)));
-        table.add_row(row.collect::<Vec<Cell>>());
+    for row in rows {
+        let row = row.into_iter().zip(&layout.widths);
+        table.add_row(row.map(|(field, width)| cell(Field { text: cut(&field.text, *width), ..field })));
     }
-    laid_out(table)
+    laid_out(table, layout.gap)
+}
+
+/// The columns that are shown and how wide, and the spaces between two.
+struct Layout {
+    widths: Vec<usize>,
+    gap: usize,
+}
+
+impl Layout {
+    fn of<T>(shape: &Shape<T>, rows: &[Vec<Field>], room: usize) -> Layout {
+        let mut widths: Vec<usize> = shape.columns.iter().map(|column| columns(column.header)).collect();
+        let mut least: Vec<usize> = widths.iter().map(|width| CUT_WIDTH_MIN.min(*width)).collect();
+        for row in rows {
+            for (place, field) in row.iter().enumerate() {
+                let whole = columns(&field.text);
+                widths[place] = widths[place].max(whole);
+                let kept =
+                    if place == 0 || field.side == Side::Right { whole } else { whole.min(CUT_WIDTH_MIN) };
+                least[place] = least[place].max(kept);
+            }
+        }
+        let line = |widths: &[usize], gap: usize| {
+            widths.iter().sum::<usize>() + gap * widths.len().saturating_sub(1)
+        };
+        if line(&widths, GAP) <= room {
+            return Layout { widths, gap: GAP };
+        }
+        while widths.len() > 1 && line(&least, GAP_NARROW) > room {
+            widths.pop();
+            least.pop();
+        }
+        let mut excess = line(&widths, GAP_NARROW).saturating_sub(room);
+        while excess > 0 {
+            let shrinkable = (0..widths.len()).filter(|place| widths[*place] > least[*place]);
+            let Some(widest) = shrinkable.max_by_key(|place| widths[*place]) else { break };
+            widths[widest] -= 1;
+            excess -= 1;
+        }
+        Layout { widths, gap: GAP_NARROW }
+    }
 }
 
 /// One record, a line per column.
@@ -101,10 +158,10 @@ pub(crate) fn card_of<T>(record: &T, shape: &Shape<T>, paint: Paint) -> String {
     let mut table = bare_table(paint);
     for column in shape.columns {
         let title = format!("{}:", column.header.to_lowercase());
-        let field = Field { side: Side::Left, ..(column.field)(record) };
+        let field = Field { side: Side::Left, ..Field::harmless((column.field)(record)) };
         table.add_row(vec![painted(title, Tone::Faint), cell(field)]);
     }
-    laid_out(table)
+    laid_out(table, GAP)
 }
 
 fn bare_table(paint: Paint) -> Table {
@@ -118,10 +175,10 @@ fn bare_table(paint: Paint) -> Table {
     table
 }
 
-fn laid_out(mut table: Table) -> String {
+fn laid_out(mut table: Table, gap: usize) -> String {
     let last = table.column_count().saturating_sub(1);
     for (place, column) in table.column_iter_mut().enumerate() {
-        column.set_padding((0, if place == last { 0 } else { GAP }));
+        column.set_padding((0, if place == last { 0 } else { gap as u16 }));
     }
     table.trim_fmt()
 }
@@ -131,7 +188,7 @@ fn cell(field: Field) -> Cell {
         Side::Left => CellAlignment::Left,
         Side::Right => CellAlignment::Right,
     };
-    painted(harmless(&field.text), field.tone).set_alignment(alignment)
+    painted(field.text, field.tone).set_alignment(alignment)
 }
 
 /// The table crate measures and paints by itself, so it gets its own words for a tone.
@@ -177,11 +234,25 @@ mod tests {
 
     #[test]
     fn a_table_is_aligned_and_has_no_borders() {
-        insta::assert_snapshot!(table_of(&pets(), &PETS, Paint::Plain), @r"
+        insta::assert_snapshot!(table_of(&pets(), &PETS, Paint::Plain, None), @r"
         NAME    LEGS   OWNER
         日本       4   –
         bird      12   ann
         ");
+    }
+
+    #[test]
+    fn a_table_is_cut_to_the_terminal_where_there_are_words() {
+        let owner = "somebody with a long name";
+        let pets = [Pet { name: "a bird with a name", legs: 12, owner: Some(owner) }];
+        let table = table_of(&pets, &PETS, Paint::Plain, Some(40));
+        insta::assert_snapshot!(table, @r"
+        NAME                LEGS  OWNER
+        a bird with a name    12  somebody with…
+        ");
+        assert!(table.lines().all(|line| columns(line) <= 40));
+        let narrow = table_of(&pets, &PETS, Paint::Plain, Some(30));
+        assert_eq!(narrow.lines().last(), Some("a bird with a name    12"), "{narrow}");
     }
 
     #[test]
@@ -195,13 +266,13 @@ mod tests {
 
     #[test]
     fn colour_changes_nothing_but_colour() {
-        let painted = table_of(&pets(), &PETS, Paint::Coloured);
+        let painted = table_of(&pets(), &PETS, Paint::Coloured, None);
         let lines: Vec<String> = anstream::adapter::strip_str(&painted)
             .to_string()
             .lines()
             .map(|line| line.trim_end().to_owned())
             .collect();
-        assert_ne!(painted, table_of(&pets(), &PETS, Paint::Plain));
-        assert_eq!(lines.join("\n"), table_of(&pets(), &PETS, Paint::Plain));
+        assert_ne!(painted, table_of(&pets(), &PETS, Paint::Plain, None));
+        assert_eq!(lines.join("\n"), table_of(&pets(), &PETS, Paint::Plain, None));
     }
 }

@@ -2,13 +2,14 @@
 //!
 //! - `agents`: assigned agents at work; `housekeeping`: agents, workers and folders
 //! - `dispatching`: single tasks, retries, traces; `ordering`: who starts when
-//! - `step_copies`: folders that travel from step to step
+//! - `every_command`: what each prints; `step_copies`: folders that travel from step to step
 //! - `repo_audit`, `shipped`: what is shipped; `reference`: what is documented
 //!
 //! One binary for all of them: each would be linked with everything again.
 
 mod agents;
 mod dispatching;
+mod every_command;
 mod housekeeping;
 mod ordering;
 mod reference;

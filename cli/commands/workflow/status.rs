@@ -15,7 +15,7 @@ use crate::commands::{CommandContext, Outcome};
 use crate::exit::Exit;
 use crate::ids::find_run;
 use crate::output::format::Form;
-use crate::output::shape::{card_of, table_of};
+use crate::output::shape::card_of;
 
 /// Flags of `workflow status`.
 #[derive(Debug, Args)]
@@ -64,9 +64,9 @@ pub(crate) async fn print_run(store: &Store, record: &RunRecord, context: &Comma
         Form::Table => {
             let card = card_of(&run, &RUN_CARD, printer.paint());
             let text = match model_use.text() {
-                None => format!("{card}\n\n{}", table_of(&steps, &STEP_ROWS, printer.paint())),
+                None => format!("{card}\n\n{}", printer.table(&steps, &STEP_ROWS)),
                 Some(used) => {
-                    let table = table_of(&steps, &STEP_ROWS_WITH_USE, printer.paint());
+                    let table = printer.table(&steps, &STEP_ROWS_WITH_USE);
                     format!("{card}\n\n{table}\n\nused: {used}")
                 }
             };
