@@ -40,6 +40,8 @@ has redis-server || has valkey-server || need redis-server 'redis-server 7.0 or 
 can_install() { [ "$(id -u)" -eq 0 ] && has apt-get; }
 if [ "$for_tests" = yes ] && can_install; then
     has shellcheck || packages="$packages shellcheck"
+    has curl || packages="$packages curl"
+    has script || packages="$packages bsdutils"
 fi
 
 # A package may start its service while it is being installed; on Debian this file forbids it.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use maestro_model::task::{Reason, TaskStatus};
 use maestro_store::runs::RunStatus;
 
-use crate::support::{ClusterSetup, TestCluster};
+use crate::support::{ClusterSetup, TestCluster, skip};
 
 /// Until a run of a few quick steps must have ended.
 const SOON: Duration = Duration::from_secs(20);
@@ -146,12 +146,4 @@ fn a_root_that_is_no_folder_is_refused_before_anything_starts() {
     let log = cluster.member("w0").log();
     assert_eq!(code, 69, "{log}");
     assert!(log.contains("not a directory") && log.contains("roots/file"), "{log}");
-}
-
-/// Counts this test as skipped, by name and reason.
-fn skip(test: &str, reason: &str) {
-    use std::io::Write;
-    let Ok(path) = std::env::var("MAESTRO_SKIPPED") else { return };
-    let file = fs::OpenOptions::new().append(true).create(true).open(path);
-    writeln!(file.expect("the list of skipped tests"), "{test}: {reason}").expect("written");
 }

@@ -11,7 +11,7 @@ use maestro_store::runs::RunStatus;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{ClusterSetup, TestCluster, wait_until};
+use crate::support::{ClusterSetup, TestCluster, skip, wait_until};
 
 /// Until something that is only waited for must have happened.
 const SOON: Duration = Duration::from_secs(40);
@@ -310,6 +310,7 @@ fn a_socket_that_nobody_answers_is_unavailable_and_a_named_redis_wins() {
 #[test]
 fn curl_does_as_well() {
     if Command::new("curl").arg("--version").stdout(Stdio::null()).status().is_err() {
+        skip("curl_does_as_well", "curl is not installed");
         return;
     }
     let cluster = TestCluster::start(ClusterSetup::default());

@@ -4,12 +4,11 @@
 //! commands say about wrong input (`tests/commands`), and the numbers in the tables.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
 
-use crate::support::{Answer, ClusterSetup, TestCluster};
+use crate::support::{Answer, ClusterSetup, TestCluster, skip};
 
 /// Columns of the terminal.
 const WIDTH: usize = 80;
@@ -229,14 +228,7 @@ fn lists_fit_on_a_terminal_of_eighty_columns_and_without_colour_if_asked() {
         assert_eq!(answer.code, 0, "{answer:?}");
     }
     if !Path::new("/usr/bin/script").exists() {
-        let skipped = std::env::var_os("MAESTRO_SKIPPED");
-        let line = "lists on a terminal: script(1) is not installed\n";
-        skipped.map(|file| {
-            fs::OpenOptions::new()
-                .append(true)
-                .open(file)
-                .and_then(|mut file| std::io::Write::write_all(&mut file, line.as_bytes()))
-        });
+        skip("lists on a terminal", "script(1) is not installed (Debian: bsdutils)");
         return;
     }
     for list in LISTS {

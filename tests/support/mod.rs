@@ -8,6 +8,7 @@
 //! - `observer`: what Redis says, read with the crates
 //! - `audit`: the stream of events as a story that can be wrong
 //! - `leftovers`: what must be gone at the end
+//! - `skipped`: what cannot run on this host
 //! - `wait`: waiting for a condition
 
 #![allow(dead_code, unreachable_pub, unused_imports, reason = "each test binary uses a part of it")]
@@ -20,6 +21,7 @@ mod observer;
 mod process;
 mod redis_group;
 mod redis_server;
+mod skipped;
 mod wait;
 
 pub use audit::{AuditReport, audit};
@@ -30,4 +32,5 @@ pub use observer::{Observer, RunStory};
 pub use process::Member;
 pub use redis_group::RedisGroup;
 pub use redis_server::TestServer;
+pub use skipped::skip;
 pub use wait::wait_until;
