@@ -41,6 +41,7 @@ pub(crate) fn worker_settings(
         short_folders: settings.short_folders(),
         heartbeat: settings.heartbeat(),
         lease: settings.lease(),
+        engine: settings.container_engine(),
         grace: settings.grace_period(),
         drain_deadline: settings.drain_deadline(),
         state_ttl: settings.state_ttl(),

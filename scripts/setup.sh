@@ -42,6 +42,10 @@ if [ "$for_tests" = yes ] && can_install; then
     has shellcheck || packages="$packages shellcheck"
     has curl || packages="$packages curl"
     has script || packages="$packages bsdutils"
+    # A container engine of the tests' own, and all that is in its image.
+    has dockerd || packages="$packages docker.io"
+    has ip || packages="$packages iproute2"
+    has busybox || packages="$packages busybox-static"
 fi
 
 # A package may start its service while it is being installed; on Debian this file forbids it.
@@ -66,6 +70,13 @@ install_packages() {
     case $packages in
         *redis-server*)
             if has systemctl; then systemctl disable redis-server > /dev/null 2>&1 || true; fi
+            ;;
+    esac
+    case $packages in
+        *docker.io*)
+            if has systemctl; then
+                systemctl disable docker.service docker.socket containerd.service > /dev/null 2>&1 || true
+            fi
             ;;
     esac
     if [ "$ours" = yes ]; then

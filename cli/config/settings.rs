@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use maestro_worker::container::EngineAddress;
+
 use super::file::read_config;
 use super::folders;
 use super::layers::{Chosen, Layer, Origin, strongest};
@@ -28,6 +30,8 @@ pub(crate) struct SettingFlags {
 pub(crate) struct Settings {
     chosen: Vec<Chosen>,
     short_folders: Vec<PathBuf>,
+    /// `DOCKER_HOST` and `XDG_RUNTIME_DIR`: whoever has the one or the other means them for every program.
+    engine: (Option<String>, Option<PathBuf>),
 }
 
 /// What log lines look like.
@@ -52,7 +56,19 @@ impl Settings {
         let namespace = namespace_of(layers.iter().chain([&defaults]));
         layers.push(up_layer(&namespace, surroundings));
         layers.push(defaults);
-        Ok(Settings { chosen: strongest(&layers), short_folders: folders::short_folders(surroundings) })
+        Ok(Settings {
+            chosen: strongest(&layers),
+            short_folders: folders::short_folders(surroundings),
+            engine: (
+                surroundings.variable("DOCKER_HOST")?.map(str::to_owned),
+                surroundings.folder("XDG_RUNTIME_DIR"),
+            ),
+        })
+    }
+
+    /// Where a container engine is looked for; no setting of ours either.
+    pub(crate) fn container_engine(&self) -> EngineAddress {
+        EngineAddress::find(self.engine.0.as_deref(), self.engine.1.as_deref())
     }
 
     /// Folders for sockets that need a short path; no setting, but found in the same surroundings.

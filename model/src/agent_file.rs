@@ -7,8 +7,8 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 
 use crate::agent_type::{
-    AgentLimits, AgentType, ExtraPaths, HomeChoice, Isolation, NOOP, OnDisconnect, OutputFormat, PromptVia,
-    Resources,
+    AgentLimits, AgentType, ExtraPaths, HomeChoice, Isolation, NOOP, NetworkChoice, OnDisconnect,
+    OutputFormat, PromptVia, PullPolicy, Resources,
 };
 use crate::diagnostic::{Diagnostics, SourceText};
 use crate::ids::AgentSlug;
@@ -16,8 +16,10 @@ use crate::template::Root;
 use crate::template_text::{TemplateText, is_env_name, read_env, read_template};
 use crate::yaml::{Fields, Marked, Node, NodeContent, YamlReader, load, quoted_list};
 
+use self::container::{check_network, read_capabilities};
+
 /// The keys of an agent file. `resource_limits` is another word for `resources`.
-pub const AGENT_KEYS: [&str; 25] = [
+pub const AGENT_KEYS: [&str; 29] = [
     "slug",
     "description",
     "mode",
@@ -31,6 +33,10 @@ pub const AGENT_KEYS: [&str; 25] = [
     "isolate_with",
     "image",
     "shared_network",
+    "network",
+    "cap_add",
+    "read_only",
+    "pull",
     "resources",
     "resource_limits",
     "paths",
@@ -52,6 +58,10 @@ const PROMPT_VIA_WORDS: [(&str, PromptVia); 3] =
     [("arg", PromptVia::Arg), ("stdin", PromptVia::Stdin), ("file", PromptVia::File)];
 const ISOLATION_WORDS: [(&str, Isolation); 3] =
     [("process", Isolation::Process), ("docker", Isolation::Docker), ("none", Isolation::None)];
+const NETWORK_WORDS: [(&str, NetworkChoice); 2] =
+    [("own", NetworkChoice::Own), ("none", NetworkChoice::None)];
+const PULL_WORDS: [(&str, PullPolicy); 3] =
+    [("missing", PullPolicy::Missing), ("always", PullPolicy::Always), ("never", PullPolicy::Never)];
 const OUTPUT_WORDS: [(&str, OutputFormat); 5] = [
     ("text", OutputFormat::Text),
     ("claude-json", OutputFormat::ClaudeJson),
@@ -129,6 +139,10 @@ fn read_agent(reader: &mut YamlReader<'_>, root: &Node) -> Option<AgentType> {
             .get("shared_network")
             .and_then(|node| reader.truth("shared_network", node))
             .unwrap_or(false),
+        network: read_word(reader, &fields, "network", &NETWORK_WORDS),
+        cap_add: read_capabilities(reader, &fields),
+        read_only: fields.get("read_only").and_then(|node| reader.truth("read_only", node)).unwrap_or(false),
+        pull: read_word(reader, &fields, "pull", &PULL_WORDS),
         resources: read_resources(reader, &fields),
         paths: fields.get("paths").and_then(|node| read_paths(reader, node)).unwrap_or_default(),
         home: fields.get("home").and_then(|node| read_home(reader, node)).unwrap_or_default(),
@@ -144,6 +158,7 @@ fn read_agent(reader: &mut YamlReader<'_>, root: &Node) -> Option<AgentType> {
         on_disconnect: read_word(reader, &fields, "on_disconnect", &ON_DISCONNECT_WORDS),
         slug: slug?,
     };
+    check_network(reader, &fields, agent.shared_network);
     Some(agent)
 }
 
@@ -392,5 +407,6 @@ fn read_labels(reader: &mut YamlReader<'_>, fields: &Fields<'_>) -> IndexMap<Str
     labels
 }
 
+mod container;
 #[cfg(test)]
 mod tests;

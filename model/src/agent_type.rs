@@ -48,6 +48,18 @@ pub struct AgentType {
     /// Whether a container shares the host's network.
     #[serde(default)]
     pub shared_network: bool,
+    /// Which network a container has, unless it shares the host's.
+    #[serde(default)]
+    pub network: NetworkChoice,
+    /// Capabilities a container keeps; all others are dropped.
+    #[serde(default)]
+    pub cap_add: Vec<String>,
+    /// Whether a container can write nothing of its image, only to its workspace, its own files and `/tmp`.
+    #[serde(default)]
+    pub read_only: bool,
+    /// When the image is pulled.
+    #[serde(default)]
+    pub pull: PullPolicy,
     /// Limits of one attempt.
     #[serde(default)]
     pub resources: Resources,
@@ -114,6 +126,30 @@ pub enum Isolation {
     Docker,
     /// A process without confinement.
     None,
+}
+
+/// Which network a container has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum NetworkChoice {
+    /// One of its own, in which nobody else is.
+    #[default]
+    Own,
+    /// None but its own loopback.
+    None,
+}
+
+/// When the image of a container is pulled.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PullPolicy {
+    /// If the engine does not have it.
+    #[default]
+    Missing,
+    /// Before every attempt.
+    Always,
+    /// Never: it is there, or the attempt fails.
+    Never,
 }
 
 /// Limits of one attempt.

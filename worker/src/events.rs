@@ -150,7 +150,7 @@ pub enum Breakage {
     Workspaces,
     /// The launcher, or the host's processes, memory and descriptors.
     Launcher,
-    /// What one agent type needs: its binary, its template, its secrets.
+    /// What one agent type needs: its binary, its template, its secrets, its container engine.
     Type(AgentSlug),
     /// The folder of one assigned agent.
     Agent(AgentId),
@@ -163,7 +163,8 @@ impl Breakage {
             (BrokenPart::Assigned, Some(id)) => Breakage::Agent(id.clone()),
             (BrokenPart::Workspaces | BrokenPart::Assigned, _) => Breakage::Workspaces,
             (BrokenPart::Launcher, _) => Breakage::Launcher,
-            (BrokenPart::Binary | BrokenPart::Template | BrokenPart::Secrets, _) => {
+            // Types that run as processes are served meanwhile.
+            (BrokenPart::Binary | BrokenPart::Template | BrokenPart::Secrets | BrokenPart::Engine, _) => {
                 Breakage::Type(slug.clone())
             }
         }

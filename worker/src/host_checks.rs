@@ -1,14 +1,16 @@
 //! What an agent type needs of a host, one finding each: isolation, labels, resources, binary, template, mode.
 //!
-//! Nothing is started and nothing is read but the file system's own word on what is there.
+//! Nothing is started and nothing is read but the file system's own word on what is there; a type for containers
+//! has its engine asked, which keeps this thread for a moment.
 
 use std::path::Path;
 
-use maestro_model::agent_type::{AgentType, HomeChoice, Isolation, Resources};
+use maestro_model::agent_type::{AgentType, HomeChoice, Isolation, PullPolicy, Resources};
 use maestro_model::mailbox::{TypeCheck, TypeFinding};
 use maestro_model::template::is_plain_text;
 
 use crate::attempt::HostEnvironment;
+use crate::container::EngineGreeting;
 use crate::kilo_modes::KILO_MODES;
 use crate::launch::find_program;
 use crate::launch_order::{KILO, find_template, kilo_program};
@@ -36,9 +38,13 @@ pub(crate) fn check_type(settings: &WorkerSettings, agent: &AgentType) -> TypeCh
 
 fn findings(settings: &WorkerSettings, agent: &AgentType) -> Vec<TypeFinding> {
     let needs_labels = !agent.worker_labels.is_empty();
-    let mut findings = vec![isolation(agent)];
+    let mut findings = vec![isolation(settings, agent)];
     findings.extend(needs_labels.then(|| labels(settings, agent)));
-    findings.extend([resources(&agent.resources), binary(settings, agent)]);
+    if agent.isolate_with == Isolation::Docker {
+        findings.push(image(settings, agent));
+    } else {
+        findings.extend([resources(&agent.resources), binary(settings, agent)]);
+    }
     findings.extend(template(settings, agent));
     findings
 }
@@ -51,12 +57,30 @@ fn bad(subject: &str, text: impl Into<String>) -> TypeFinding {
     TypeFinding { subject: subject.to_owned(), good: false, text: text.into() }
 }
 
-fn isolation(agent: &AgentType) -> TypeFinding {
+fn isolation(settings: &WorkerSettings, agent: &AgentType) -> TypeFinding {
     match agent.isolate_with {
-        Isolation::Docker => bad("isolation", "containers are not supported by this version"),
+        Isolation::Docker => match settings.engine.ask() {
+            Ok(engine) => {
+                let EngineGreeting { version, api, place } = engine;
+                good("isolation", format!("containers of engine {version} (API {api}) at {place}"))
+            }
+            Err(why) => bad("isolation", format!("{why} (start it, or say with DOCKER_HOST where it is)")),
+        },
         Isolation::Process => good("isolation", "process"),
         Isolation::None => good("isolation", "none: nothing confines it"),
     }
+}
+
+/// The program is in the image; limits are the engine's to keep.
+fn image(settings: &WorkerSettings, agent: &AgentType) -> TypeFinding {
+    let Some(image) = &agent.image else { return bad("image", "it names no image (set `image`)") };
+    if agent.pull != PullPolicy::Never {
+        return good("image", format!("`{image}`, pulled if it is not there"));
+    }
+    if !is_plain_text(image) || settings.engine.has_image(image) {
+        return good("image", format!("`{image}`"));
+    }
+    bad("image", format!("image not found: `{image}`, and `pull` is `never` (load it into the engine)"))
 }
 
 fn labels(settings: &WorkerSettings, agent: &AgentType) -> TypeFinding {

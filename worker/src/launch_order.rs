@@ -1,15 +1,16 @@
 //! From a rendered task to the order that `attempt` carries out: command, environment, folders.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use indexmap::IndexMap;
-use maestro_model::agent_type::PromptVia;
+use maestro_model::agent_type::{AgentType, ExtraPaths, Isolation, PromptVia};
 use maestro_model::attempt::AttemptReport;
 use maestro_model::ids::{StepId, TaskId, WorkerName};
 use maestro_model::plan::WorkspaceChoice;
 use maestro_model::task::Reason;
-use maestro_model::template::{RenderError, Root, Scope, Template, render_text_map};
+use maestro_model::template::{RenderError, Root, Scope, Template, is_plain_text, render_text_map};
 use maestro_store::step::Grant;
 
 use crate::attempt::AttemptOrder;
@@ -59,7 +60,7 @@ pub fn launch_order(
         step,
         workflow: ready.context.workflow.clone(),
         worker: worker.clone(),
-        agent: agent.clone(),
+        agent: rendered_type(agent, &scope)?,
         argv: command(rendered, settings, &scope)?,
         env: environment(rendered, &scope)?,
         prompt: rendered.prompt.clone(),
@@ -71,6 +72,22 @@ pub fn launch_order(
         grace: settings.grace,
     };
     Ok(LaunchOrder { order, scope })
+}
+
+/// The type with its image and paths rendered: the type itself, where none of them is a template.
+fn rendered_type(agent: &Arc<AgentType>, scope: &Scope) -> Result<Arc<AgentType>, Box<AttemptReport>> {
+    let paths = || agent.paths.read.iter().chain(&agent.paths.write);
+    if agent.image.iter().chain(paths()).all(|text| is_plain_text(text)) {
+        return Ok(agent.clone());
+    }
+    let render = |text: &String| {
+        let template = Template::parse(text).map_err(|error| unrendered(&error.into()))?;
+        template.render_text(scope).map_err(|error| unrendered(&error))
+    };
+    let all = |texts: &[String]| texts.iter().map(render).collect::<Result<Vec<_>, _>>();
+    let paths = ExtraPaths { read: all(&agent.paths.read)?, write: all(&agent.paths.write)? };
+    let image = agent.image.as_ref().map(render).transpose()?;
+    Ok(Arc::new(AgentType { image, paths, ..AgentType::clone(agent) }))
 }
 
 /// The task whose folder is to be copied.
@@ -116,7 +133,9 @@ fn command(
     scope: &Scope,
 ) -> Result<Vec<String>, Box<AttemptReport>> {
     let agent = &rendered.ready.agent;
-    let kilo = || kilo_program(settings);
+    // An image has its programs where it has them.
+    let in_container = agent.isolate_with == Isolation::Docker;
+    let kilo = || if in_container { KILO.to_owned() } else { kilo_program(settings) };
     let Some(words) = &agent.command else {
         let workspace = scope.get(Root::Workspace).and_then(|value| value.as_str()).unwrap_or_default();
         return Ok(vec![kilo(), agent.mode.clone(), rendered.prompt.clone(), workspace.to_owned()]);
@@ -127,6 +146,7 @@ fn command(
         argv.push(template.render_text(scope).map_err(|error| unrendered(&error))?);
     }
     if let Some(program) = argv.first_mut().filter(|program| *program == KILO)
+        && !in_container
         && (settings.kilo_program.is_some() || !is_on_path(KILO))
     {
         *program = kilo();

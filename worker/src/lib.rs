@@ -1,8 +1,8 @@
 //! The worker: claims tasks, makes workspaces, launches agents, reports.
 //!
 //! Of the graph it decides only `when`; everything else about order stands in Redis. It never meets the
-//! coordinator. `dispatcher` decides, `service` does; `attempt` runs one attempt of a process agent and
-//! `launch` is the child process that starts them all.
+//! coordinator. `dispatcher` decides, `service` does; `attempt` runs one attempt, `launch` is the child process
+//! that starts all process agents, and `container` speaks with the engine that runs the others.
 
 pub mod answer;
 pub mod assigned;
@@ -11,6 +11,7 @@ pub mod attempt;
 pub mod beats;
 pub mod bells;
 mod causes;
+pub mod container;
 pub mod decide;
 pub mod dispatcher;
 pub mod events;

@@ -19,6 +19,7 @@ use crate::attempt::{AttemptRunner, HostEnvironment};
 use crate::beats::{BeatSettings, BeatTopic, BeatWires, SharedStatus, start_beats};
 use crate::bells::{BellTopic, OwnBell, listen};
 use crate::causes::with_sources;
+use crate::container::ContainerEngine;
 use crate::dispatcher::{Dispatcher, DispatcherSettings};
 use crate::events::{FetchFailure, Life, WorkerAction, WorkerEvent};
 use crate::identity::{HeldName, IdentityError, attach, hold_name};
@@ -111,12 +112,16 @@ pub async fn run_worker(
     let name = hold_name(root.path(), settings.name.as_deref())?;
     let launcher = Launcher::new(LauncherCommand::this_program());
     let host = HostEnvironment::of_this_process();
+    let containers = ContainerEngine::new(settings.engine.clone());
     let runner = AttemptRunner::new(launcher.clone(), root, host)
-        .map_err(|source| WorkerError::Host { what: "prepare launching agents", source })?;
-    let (service, ready) = Service::set_up(settings, options, name, launcher.clone(), runner).await?;
+        .map_err(|source| WorkerError::Host { what: "prepare launching agents", source })?
+        .with_containers(containers.clone());
+    let (mut service, ready) = Service::set_up(settings, options, name, launcher.clone(), runner).await?;
+    service.keep(containers.clone().remove_leftovers_again_and_again());
     on_ready(&ready);
     service.serve(signals).await;
     launcher.close().await;
+    containers.close().await;
     Ok(())
 }
 
@@ -144,19 +149,6 @@ struct Service {
     loops: JoinSet<()>,
 }
 
-/// What the beat and the bells begin with.
-fn topics(
-    attached: &Attachment,
-    types: Vec<AgentSlug>,
-) -> (watch::Sender<BeatTopic>, watch::Sender<BellTopic>) {
-    let who = (attached.life, attached.incarnation.clone());
-    let listener = (attached.store.clone(), attached.incarnation.clone());
-    (
-        watch::Sender::new(BeatTopic { who: Some(who), types }),
-        watch::Sender::new(BellTopic { who: Some(listener), queues: Vec::new() }),
-    )
-}
-
 impl Service {
     async fn set_up(
         settings: WorkerSettings,
@@ -179,6 +171,7 @@ impl Service {
         let ttl = settings.state_ttl.as_millis() as u64;
         speak_for_predecessors(&store, &name.name, &place, ttl).await;
         let incarnation = attach(&store, &settings, &name.name, &types).await?;
+        standing::claim_containers(&runner, &store, &name.name, &incarnation);
         let journal = Journal::begin(place, JournalOwner::new(store.cluster_id(), &incarnation));
         let dispatcher_settings = DispatcherSettings {
             concurrency: settings.concurrency,
@@ -202,7 +195,7 @@ impl Service {
             events.0.clone(),
         );
         let attached = Attachment { life: Life::FIRST, store: store.clone(), incarnation };
-        let (beats, bells) = topics(&attached, types);
+        let (beats, bells) = standing::topics(&attached, types);
         let mut service = Service {
             shipper: tokio::spawn(ship(present.subscribe(), chunks, ends)),
             registry: watch::Sender::new(0),

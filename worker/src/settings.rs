@@ -8,6 +8,8 @@ use indexmap::IndexMap;
 use maestro_model::agent_type::AgentType;
 use maestro_model::ids::{AgentSlug, TaskId};
 
+use crate::container::EngineAddress;
+
 /// All a worker is told when it starts; nothing is read from the environment later.
 #[derive(Debug, Clone)]
 pub struct WorkerSettings {
@@ -31,6 +33,8 @@ pub struct WorkerSettings {
     pub heartbeat: Duration,
     /// How long the cluster waits for a beat.
     pub lease: Duration,
+    /// Where a container engine is looked for.
+    pub engine: EngineAddress,
     /// From SIGTERM to SIGKILL of an agent.
     pub grace: Duration,
     /// How long running tasks may go on after SIGTERM to the worker.

@@ -5,11 +5,13 @@
 
 use std::time::Duration;
 
+use super::agent::AgentExit;
 use super::own_end::conclude_own_end;
 use super::secrets::SecretError;
 use super::stop::StopKind;
 use crate::answer::AnswerFindings;
-use crate::launch::{LaunchError, ProcessEnd, TreeEnd, TreeEndCause};
+use crate::container::{ContainerEnd, ContainerError};
+use crate::launch::{LaunchError, MainEnd, ProcessEnd, TreeEnd, TreeEndCause};
 use crate::step_copy::CopyError;
 use crate::workspace::{OwnFileError, TemplateCopyError, WorkspaceError};
 use indexmap::IndexMap;
@@ -53,6 +55,8 @@ pub enum BrokenPart {
     Workspaces,
     /// The launcher, or the host's processes, memory and descriptors.
     Launcher,
+    /// The container engine.
+    Engine,
 }
 
 /// Why a running agent was ended. Of several the greatest counts.
@@ -73,7 +77,7 @@ pub(super) enum EndingCause {
 /// What the worker knows when nothing of the attempt runs any more.
 pub(super) struct EndingFacts {
     pub(super) cause: Option<EndingCause>,
-    pub(super) process: ProcessEnd,
+    pub(super) exit: AgentExit,
     /// The end of standard output: the answer, unless the agent prints JSON.
     pub(super) result: String,
     /// What was found in standard output, of one that prints JSON.
@@ -123,17 +127,47 @@ pub(super) fn conclude(facts: EndingFacts, files: &impl OwnFiles) -> (AttemptRep
         Some(EndingCause::Stalled(limit)) => {
             failed(Reason::Stalled, format!("made no output for {}", in_seconds(*limit)))
         }
-        None => match facts.process {
-            ProcessEnd::Ended(TreeEnd { cause: TreeEndCause::Asked, main, .. }) => {
+        None => match facts.exit.clone() {
+            AgentExit::Process(ProcessEnd::Ended(TreeEnd { cause: TreeEndCause::Asked, main, .. })) => {
                 (conclude_own_end(main, facts, files), None)
             }
-            ProcessEnd::Ended(TreeEnd { cause: TreeEndCause::LauncherLost, .. })
-            | ProcessEnd::SupervisorLost => {
+            AgentExit::Process(
+                ProcessEnd::Ended(TreeEnd { cause: TreeEndCause::LauncherLost, .. })
+                | ProcessEnd::SupervisorLost,
+            ) => {
                 let message = "the launcher of agent processes was lost, and the agent ended with it";
                 (AttemptReport::failed(Reason::Infra, None, message), Some(BrokenPart::Launcher))
             }
+            AgentExit::Container(ContainerEnd::Lost(message)) => {
+                (AttemptReport::failed(Reason::Infra, None, bounded(&message)), Some(BrokenPart::Engine))
+            }
+            AgentExit::Container(ContainerEnd::Ended { main, out_of_memory: true, .. })
+                if main != MainEnd::Exited(0) =>
+            {
+                failed(Reason::Oom, "the agent needed more memory than its container may have".to_owned())
+            }
+            AgentExit::Container(ContainerEnd::Ended { main, program, image, .. }) => {
+                if init_found_no_program(main, &facts.last_error_line) {
+                    let error = StartError::from(ContainerError::NoProgram { program, image });
+                    let (reason, broken) = error.meaning();
+                    return (AttemptReport::failed(reason, None, error.to_string()), broken);
+                }
+                (conclude_own_end(main, facts, files), None)
+            }
         },
     }
+}
+
+/// Whether it was the container's init that ended so, for want of the program it was to start: by its code, and
+/// by what Docker's init and Podman's say then. An agent's own code of that number comes without these words.
+fn init_found_no_program(main: MainEnd, last_error_line: &str) -> bool {
+    let code_says_so = matches!(main, MainEnd::Exited(126 | 127));
+    let docker_says_so = last_error_line.starts_with("[FATAL tini (")
+        && last_error_line.contains(" exec ")
+        && last_error_line.contains(" failed: ");
+    let podman_says_so =
+        last_error_line.starts_with("ERROR (catatonit:") && last_error_line.contains("failed to exec");
+    code_says_so && (docker_says_so || podman_says_so)
 }
 
 /// The end of an attempt whose agent was never started.
@@ -152,6 +186,8 @@ pub(super) enum StartError {
     Secret(#[from] SecretError),
     #[error(transparent)]
     Launch(#[from] LaunchError),
+    #[error(transparent)]
+    Container(#[from] ContainerError),
 }
 
 impl StartError {
@@ -185,6 +221,15 @@ impl StartError {
                 (Reason::Infra, Some(BrokenPart::Secrets))
             }
             StartError::Secret(_) => (Reason::Config, None),
+            StartError::Container(error) => match error {
+                ContainerError::Order(_) => (Reason::Config, None),
+                ContainerError::NoImage { .. } | ContainerError::NoProgram { .. } => {
+                    (Reason::Infra, Some(BrokenPart::Binary))
+                }
+                ContainerError::Engine(_)
+                | ContainerError::Refused { .. }
+                | ContainerError::OtherRoot { .. } => (Reason::Infra, Some(BrokenPart::Engine)),
+            },
             StartError::Launch(error) => match error {
                 LaunchError::ProgramMissing { .. }
                 | LaunchError::ProgramRefused { .. }
@@ -233,7 +278,6 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::launch::MainEnd;
 
     #[derive(Default)]
     struct Files {
@@ -266,7 +310,7 @@ mod tests {
     fn facts(cause: Option<EndingCause>, main: MainEnd) -> EndingFacts {
         EndingFacts {
             cause,
-            process: ended(main),
+            exit: AgentExit::Process(ended(main)),
             result: "out".to_owned(),
             answer: None,
             last_error_line: String::new(),
@@ -333,7 +377,7 @@ mod tests {
     #[test]
     fn a_lost_launcher_is_the_hosts_failure() {
         let mut lost = facts(None, MainEnd::Signaled(9));
-        lost.process = ProcessEnd::SupervisorLost;
+        lost.exit = AgentExit::Process(ProcessEnd::SupervisorLost);
         let (report, broken) = conclude(lost, &Files::default());
         assert!(matches!(report.outcome, AttemptOutcome::Failed { reason: Reason::Infra, exit_code: None }));
         assert_eq!(broken, Some(BrokenPart::Launcher));
@@ -344,5 +388,41 @@ mod tests {
         let long = "€".repeat(1_000);
         let cut = bounded(&long);
         assert!(cut.len() <= MESSAGE_BYTES_MAX && cut.len() > MESSAGE_BYTES_MAX - 3);
+    }
+
+    fn in_container(main: MainEnd, out_of_memory: bool, last_error_line: &str) -> EndingFacts {
+        let (program, image) = ("claude".to_owned(), "team:1".to_owned());
+        EndingFacts {
+            exit: AgentExit::Container(ContainerEnd::Ended { main, out_of_memory, program, image }),
+            last_error_line: last_error_line.to_owned(),
+            ..facts(None, main)
+        }
+    }
+
+    #[test]
+    fn a_container_tells_memory_engine_and_agent_apart() {
+        let end = |facts| conclude(facts, &Files::default());
+        let tini = "[FATAL tini (7)] exec claude failed: No such file or directory";
+        let outcome = |reason, exit_code| AttemptOutcome::Failed { reason, exit_code };
+
+        let (report, broken) = end(in_container(MainEnd::Exited(127), false, tini));
+        assert_eq!((report.outcome, broken), (outcome(Reason::Infra, None), Some(BrokenPart::Binary)));
+        assert_eq!(report.message.as_deref(), Some("binary not found: `claude` in image `team:1`"));
+        for (code, line) in [(127, "sh: nothing: not found"), (125, tini), (1, tini), (125, "")] {
+            let (report, broken) = end(in_container(MainEnd::Exited(code), false, line));
+            assert_eq!((report.outcome, broken), (outcome(Reason::Exit, Some(code)), None), "{code} {line}");
+        }
+
+        let (report, broken) = end(in_container(MainEnd::Signaled(9), true, ""));
+        assert_eq!((report.outcome, broken), (outcome(Reason::Oom, None), None));
+        let (report, _) = end(in_container(MainEnd::Exited(0), true, ""));
+        assert_eq!(report.outcome, AttemptOutcome::Completed, "it got over it");
+
+        let lost = AgentExit::Container(ContainerEnd::Lost("the container engine went away".to_owned()));
+        let (report, broken) = end(EndingFacts { exit: lost.clone(), ..facts(None, MainEnd::Exited(0)) });
+        assert_eq!((report.outcome, broken), (outcome(Reason::Infra, None), Some(BrokenPart::Engine)));
+        let cancelled = Some(EndingCause::Stopped(StopKind::Cancel));
+        let (report, broken) = end(EndingFacts { exit: lost, ..facts(cancelled, MainEnd::Exited(0)) });
+        assert_eq!((report.outcome, broken), (AttemptOutcome::Cancelled, None));
     }
 }

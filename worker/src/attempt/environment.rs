@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use maestro_model::agent_type::{HomeChoice, PromptVia};
+use maestro_model::agent_type::{HomeChoice, Isolation, PromptVia};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
 use super::order::AttemptOrder;
@@ -74,7 +74,10 @@ impl HostEnvironment {
         now: SystemTime,
     ) -> Vec<(OsString, OsString)> {
         let mut env = AgentEnvironment(Vec::with_capacity(32));
-        env.set("PATH", self.path());
+        // An image says itself where its programs are.
+        if order.agent.isolate_with != Isolation::Docker {
+            env.set("PATH", self.path());
+        }
         match &order.agent.home {
             HomeChoice::Workspace => env.set("HOME", paths.home()),
             HomeChoice::Worker => env.set("HOME", self.home()),

@@ -1,6 +1,7 @@
 //! One attempt, from a rendered task to its report.
 //!
-//! `order` says what is to be done, `environment` what the agent finds around itself, `run` does it,
+//! `order` says what is to be done, `begin` starts it, `environment` what the agent finds around itself, `run` does it,
+//! `agent` holds it while it runs, `files` says where its own files are,
 //! `ending` decides what the end means, `own_end` that of an agent nobody ended. Claiming, rendering templates, `publish` and telling Redis are the
 //! dispatcher's business; it never waits for an agent itself but runs one future per attempt:
 //!
@@ -13,8 +14,11 @@
 //!
 //! An attempt that is not polled does not start; one whose future is dropped is killed with all its processes.
 
+mod agent;
+mod begin;
 mod ending;
 mod environment;
+mod files;
 mod masking;
 mod order;
 mod own_end;

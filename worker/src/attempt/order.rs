@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use indexmap::IndexMap;
-use maestro_model::agent_type::{AgentType, Isolation, PromptVia};
+use maestro_model::agent_type::{AgentType, PromptVia};
 use maestro_model::attempt::AttemptReport;
 use maestro_model::ids::{Attempt, StepId, TaskId, WorkerName};
 use maestro_model::task::Reason;
@@ -67,11 +67,6 @@ impl AttemptOrder {
 
     fn broken_rule(&self) -> Option<String> {
         let slug = &self.agent.slug;
-        if self.agent.isolate_with == Isolation::Docker {
-            return Some(format!(
-                "agent `{slug}` is to run in a container, expected `isolate_with: process`"
-            ));
-        }
         if self.argv.first().is_none_or(String::is_empty) {
             return Some(format!("the command of agent `{slug}` is empty, expected a program"));
         }

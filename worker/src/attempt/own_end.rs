@@ -118,6 +118,7 @@ mod tests {
 
     use super::*;
     use crate::answer::LimitReset;
+    use crate::attempt::agent::AgentExit;
     use crate::launch::{ProcessEnd, TreeEnd, TreeEndCause};
 
     #[derive(Default)]
@@ -147,7 +148,7 @@ mod tests {
         });
         let facts = EndingFacts {
             cause: None,
-            process,
+            exit: AgentExit::Process(process),
             result: "plain words".to_owned(),
             answer: Some(answer),
             last_error_line: "a warning".to_owned(),

@@ -13,6 +13,7 @@ use maestro_model::agent_type::{AgentType, HomeChoice, PromptVia};
 
 use super::ending::StartError;
 use super::environment::HostEnvironment;
+use super::files::OwnPlaces;
 use super::order::AttemptOrder;
 use super::own_home::furnish_home;
 use super::secrets::AttemptSecrets;
@@ -23,6 +24,7 @@ use crate::workspace::{PreparedWorkspace, WorkspaceError, WorkspacePaths, Worksp
 /// What is to be made, with nothing borrowed: it is made on another thread.
 pub(super) struct Preparation {
     paths: WorkspacePaths,
+    files: OwnPlaces,
     /// What the folder is filled with; none = another has seen to it.
     filling: Option<Filling>,
     agent: Arc<AgentType>,
@@ -52,6 +54,7 @@ impl Preparation {
         let needs_prompt = order.agent.prompt_via != PromptVia::Arg;
         Preparation {
             paths: paths.clone(),
+            files: OwnPlaces::of(order, paths),
             filling: order.copy_of.is_none().then(|| Filling { template: order.template.clone() }),
             agent: order.agent.clone(),
             prompt: if needs_prompt { order.prompt.clone() } else { String::new() },
@@ -70,8 +73,12 @@ impl Preparation {
             Some(Filling { template }) => root.prepare(&self.paths, template.as_deref())?,
             None => root.prepare_own(&self.paths)?,
         };
+        if self.files.are_boxed() {
+            make_folder(&self.files.outside.own)?;
+            make_folder(&self.files.outside.tmp())?;
+        }
         if self.agent.home == HomeChoice::Workspace {
-            let home = self.paths.home();
+            let home = self.files.home();
             make_folder(&home)?;
             furnish_home(&home, &self.agent, host).map_err(|source| WorkspaceError::Host {
                 action: "open the home",
@@ -83,11 +90,11 @@ impl Preparation {
             PromptVia::Arg => None,
             PromptVia::Stdin => Some(prompt_to_read(&self.prompt)?),
             PromptVia::File => {
-                write_prompt(&self.paths.prompt(), &self.prompt)?;
+                write_prompt(&self.files.outside.prompt(), &self.prompt)?;
                 None
             }
         };
-        let door = self.door.map(|pass| pass.bind(&self.paths.own)).transpose()?;
+        let door = self.door.map(|pass| pass.bind(&self.files.outside.own)).transpose()?;
         Ok(Prepared { log, stdin, secrets, door })
     }
 }

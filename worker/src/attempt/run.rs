@@ -2,31 +2,34 @@
 
 use std::fs::OpenOptions;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use indexmap::IndexMap;
 use jiff::Zoned;
+use maestro_model::agent_type::Isolation;
 use maestro_model::output_file::{OUTPUT_FILE_BYTES_MAX, parse_output_file};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::agent::{AgentExit, RunningTree};
+use super::begin::Beginning;
 use super::ending::{
     AttemptEnd, EndingCause, EndingFacts, MESSAGE_BYTES_MAX, OutputsError, OwnFiles, StartError, bounded,
     conclude, stopped_before_start, unstarted, without_start,
 };
 use super::environment::HostEnvironment;
+use super::files::OwnPlaces;
 use super::masking::{hide_in_findings, hide_secrets};
 use super::order::AttemptOrder;
 use super::prepare::{Preparation, Prepared};
 use super::secrets::SECRET_BYTES_MAX;
 use super::stop::{AttemptHandle, LiveOutput, StopKind, StopRequest};
 use crate::answer::AnswerReader;
-use crate::launch::{
-    AgentProcess, KILL_ANSWER_LIMIT, LaunchError, LaunchFds, LaunchSpec, Launcher, ProcessEnd,
-};
-use crate::log_capture::{AgentEnds, LogSender, OutputCapture, OutputStream, SecretMask};
+use crate::container::{ContainerEngine, ContainerError, Readied};
+use crate::launch::{KILL_ANSWER_LIMIT, LaunchError, Launcher};
+use crate::log_capture::{LogSender, OutputCapture, OutputStream, SecretMask};
 use crate::side_door::{BoundDoor, DoorPass, OpenDoor, TaskCard};
 use crate::step_copy::Bringer;
 use crate::workspace::{WorkspacePaths, WorkspaceRoot, read_own_file, read_own_head};
@@ -47,6 +50,7 @@ struct RunnerShared {
     root: WorkspaceRoot,
     host: HostEnvironment,
     null: OwnedFd,
+    containers: OnceLock<ContainerEngine>,
 }
 
 impl AttemptRunner {
@@ -56,7 +60,20 @@ impl AttemptRunner {
     /// If `/dev/null` cannot be opened.
     pub fn new(launcher: Launcher, root: WorkspaceRoot, host: HostEnvironment) -> io::Result<AttemptRunner> {
         let null = OpenOptions::new().read(true).open("/dev/null")?.into();
-        Ok(AttemptRunner { shared: Arc::new(RunnerShared { launcher, root, host, null }) })
+        let containers = OnceLock::new();
+        Ok(AttemptRunner { shared: Arc::new(RunnerShared { launcher, root, host, null, containers }) })
+    }
+
+    /// Lets attempts of types with `isolate_with: docker` run. Without this they fail. The first engine counts.
+    #[must_use]
+    pub fn with_containers(self, engine: ContainerEngine) -> AttemptRunner {
+        let _ = self.shared.containers.set(engine);
+        self
+    }
+
+    /// The engine for containers, if there is one.
+    pub fn containers(&self) -> Option<&ContainerEngine> {
+        self.shared.containers.get()
     }
 
     /// Where the attempt of an order works: templates of its command may name these paths.
@@ -112,18 +129,19 @@ impl AttemptRun {
         let paths =
             self.shared.root.paths(&order.agent.slug, &order.task, order.attempt, order.place.clone());
         let mut stopped = self.stopped.clone();
+        let files = OwnPlaces::of(order, &paths);
         let prepared = tokio::select! {
             biased;
             // A large template may still be copied for a while: into a folder that nobody will use.
             kind = stop_asked(&mut stopped) => return stopped_before_start(kind),
-            prepared = self.prepare(&paths) => prepared,
+            prepared = async { tokio::try_join!(self.prepare(&paths), self.ready_container()) } => prepared,
         };
         let started = match prepared {
-            Ok(prepared) => self.launch(&paths, prepared).await,
+            Ok((prepared, readied)) => self.launch(&files, prepared, readied).await,
             Err(error) => Err(error),
         };
         match started {
-            Ok(running) => running.follow(&paths).await,
+            Ok(running) => running.follow(&files.outside, &paths).await,
             Err(error) => match stopped.borrow().kind {
                 Some(kind) => stopped_before_start(kind),
                 None => without_start(&error),
@@ -146,9 +164,24 @@ impl AttemptRun {
         Ok(prepared)
     }
 
-    async fn launch(self, paths: &WorkspacePaths, prepared: Prepared) -> Result<RunningAgent, StartError> {
-        let order = self.order;
-        let host = |source| LaunchError::Host { source };
+    /// What a container needs beside its workspace; none for a process.
+    async fn ready_container(&self) -> Result<Option<Readied>, StartError> {
+        let order = &self.order;
+        if order.agent.isolate_with != Isolation::Docker {
+            return Ok(None);
+        }
+        let none = || ContainerError::Engine("this worker was set up without one".to_owned());
+        let engine = self.shared.containers.get().ok_or_else(none)?;
+        Ok(Some(engine.ready(&order.agent, &order.task, order.attempt).await?))
+    }
+
+    async fn launch(
+        self,
+        files: &OwnPlaces,
+        prepared: Prepared,
+        readied: Option<Readied>,
+    ) -> Result<RunningAgent, StartError> {
+        let (order, shared) = (self.order, &self.shared);
         let mask = prepared.secrets.mask();
         self.handle.live.reach(|reached| {
             reached.prepared = Some(std::time::Instant::now());
@@ -156,31 +189,40 @@ impl AttemptRun {
         });
         let captured =
             OutputCapture::new(prepared.log, self.logs, order.task.clone(), order.attempt, mask.clone());
-        let (mut capture, AgentEnds { stdout, stderr }) = captured.map_err(host)?;
+        let (mut capture, ends) = captured.map_err(|source| LaunchError::Host { source })?;
         capture.listen(AnswerReader::of(order.agent.output), order.fallback_notice());
-        let socket = prepared.door.as_ref().map(|door| door.path());
-        let env = self.shared.host.of_agent(&order, prepared.secrets, paths, socket, SystemTime::now());
-        let argv = order.argv.iter().map(Into::into).collect();
-        let spec = LaunchSpec { argv, env, cwd: paths.folder.clone() };
-        let stdin = prepared.stdin.as_ref().unwrap_or(&self.shared.null);
-        let fds = LaunchFds { stdin: stdin.as_fd(), stdout: stdout.as_fd(), stderr: stderr.as_fd() };
+        let door = prepared.door.as_ref().map(|door| door.path().to_owned());
+        let seen = door.as_deref().map(|door| files.seen(door));
+        let now = SystemTime::now();
+        let env = shared.host.of_agent(&order, prepared.secrets, &files.inside, seen.as_deref(), now);
         let mut stopped = self.stopped.clone();
         let given_up = async {
             stop_asked(&mut stopped).await;
             sleep(STOP_PATIENCE).await;
         };
-        let process = self.shared.launcher.launch_unless(&spec, fds, given_up).await?;
-        // Who connected since the launch has been waiting.
-        let open = |door: BoundDoor| door.open(card(&order), process.supervisor_pid());
-        let door = prepared.door.map(open).transpose()?;
+        let beginning = Beginning { order: &order, files, env, stdin: prepared.stdin, ends };
+        let agent = match readied {
+            None => {
+                RunningTree::Process(beginning.start_process(&shared.launcher, &shared.null, given_up).await?)
+            }
+            Some(readied) => {
+                let host = (&shared.host, shared.root.path());
+                let started = beginning.start_container(readied, host, door, &mut capture, given_up).await?;
+                RunningTree::Container(started)
+            }
+        };
+        // Who connected since the launch has been waiting. Where the agent's processes are not seen, nobody
+        // could say who knocks: the door stays closed.
+        let open = |(door, root): (BoundDoor, u32)| door.open(card(&order), root);
+        let door = prepared.door.zip(agent.root_pid()).map(open).transpose()?;
         let now = Instant::now();
         self.handle.live.reach(|reached| reached.launched = Some(now.into_std()));
         self.handle.live.update(|live| {
-            live.pid = Some(process.pid());
+            live.pid = agent.pid();
             live.last_output = now.into_std();
         });
         Ok(RunningAgent {
-            process,
+            agent,
             door,
             capture,
             mask,
@@ -220,7 +262,7 @@ async fn stop_asked(stopped: &mut watch::Receiver<StopRequest>) -> StopKind {
 
 /// An attempt whose agent runs.
 struct RunningAgent {
-    process: AgentProcess,
+    agent: RunningTree,
     door: Option<OpenDoor>,
     capture: OutputCapture,
     mask: Option<Arc<SecretMask>>,
@@ -252,14 +294,15 @@ enum EndingStep {
 }
 
 impl RunningAgent {
-    async fn follow(mut self, paths: &WorkspacePaths) -> AttemptEnd {
+    /// `files` are where the agent leaves its own, `paths` has the log.
+    async fn follow(mut self, files: &WorkspacePaths, paths: &WorkspacePaths) -> AttemptEnd {
         let mut stop_heard = true;
         // A stop may have come between the last look and now.
         self.on_stop();
-        let process = loop {
+        let exit = loop {
             let due = self.next_due();
             tokio::select! {
-                end = self.process.ended() => break end,
+                end = self.agent.ended() => break end,
                 stream = self.capture.readable() => self.on_output(stream, paths).await,
                 changed = self.stopped.changed(), if stop_heard => {
                     // With the last handle gone nobody can ask for a stop any more.
@@ -278,7 +321,7 @@ impl RunningAgent {
         if let Some(notice) = self.capture.noticed() {
             self.end_because(EndingCause::UnknownMode(notice.to_owned()));
         }
-        self.conclude(process, paths, ran_for)
+        self.conclude(exit, files, ran_for)
     }
 
     /// The next moment at which something is to be done.
@@ -298,10 +341,13 @@ impl RunningAgent {
     fn on_due(&mut self, due: Instant) {
         if let Some(ending) = &mut self.ending {
             match ending.next {
-                EndingStep::Kill(_) => ending.next = kill(&self.process),
+                EndingStep::Kill(_) => ending.next = kill(&self.agent),
                 EndingStep::Abandon(_) => {
-                    tracing::error!(pid = self.process.pid(), "a supervisor does not answer and is killed");
-                    self.process.abandon();
+                    tracing::error!(
+                        pid = self.agent.pid(),
+                        "an agent does not end although it was killed; it is given up"
+                    );
+                    self.agent.abandon();
                     ending.next = EndingStep::Wait;
                 }
                 EndingStep::Wait => {}
@@ -325,7 +371,7 @@ impl RunningAgent {
             && let Some(ending) = &mut self.ending
             && let EndingStep::Kill(_) = ending.next
         {
-            ending.next = kill(&self.process);
+            ending.next = kill(&self.agent);
         }
     }
 
@@ -357,20 +403,17 @@ impl RunningAgent {
         }
         let next = match Instant::now().checked_add(self.grace) {
             Some(due) if !self.grace.is_zero() => {
-                self.process.terminate();
+                self.agent.terminate();
                 EndingStep::Kill(due)
             }
             // A grace too long for the clock is none.
-            _ => kill(&self.process),
+            _ => kill(&self.agent),
         };
         self.ending = Some(AgentEnding { cause, next });
     }
 
-    fn conclude(mut self, process: ProcessEnd, paths: &WorkspacePaths, ran_for: Duration) -> AttemptEnd {
-        let tree = match process {
-            ProcessEnd::Ended(tree) => Some(tree),
-            ProcessEnd::SupervisorLost => None,
-        };
+    fn conclude(mut self, exit: AgentExit, paths: &WorkspacePaths, ran_for: Duration) -> AttemptEnd {
+        let tree = exit.tree();
         if let Some(tree) = tree.filter(|tree| tree.survivors > 0) {
             let folder = paths.folder.display();
             tracing::error!(survivors = tree.survivors, workspace = %folder, "processes cannot be killed");
@@ -381,7 +424,7 @@ impl RunningAgent {
         }
         let facts = EndingFacts {
             cause: self.ending.map(|ending| ending.cause),
-            process,
+            exit,
             result: self.capture.result(),
             answer,
             last_error_line: self.capture.last_error_line(),
@@ -425,8 +468,8 @@ impl OwnFiles for AttemptFiles<'_> {
     }
 }
 
-fn kill(process: &AgentProcess) -> EndingStep {
-    process.kill();
+fn kill(agent: &RunningTree) -> EndingStep {
+    agent.kill();
     EndingStep::Abandon(Instant::now() + KILL_ANSWER_LIMIT)
 }
 

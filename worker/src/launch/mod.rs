@@ -39,5 +39,5 @@ pub use client::{
 pub use error::LaunchError;
 pub use launcher::{LAUNCHER_COMMAND, launcher_main};
 pub use program::{DEFAULT_PATH, find_program};
-pub(crate) use tree::parent_of;
+pub(crate) use tree::{descendants_of, parent_of};
 pub use wire::{MainEnd, TreeEnd, TreeEndCause};

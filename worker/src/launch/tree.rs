@@ -85,6 +85,11 @@ fn signal(pid: Pid, number: Signal) {
     let _ = kill_process(pid, number);
 }
 
+/// Everything below a process at this moment, the process itself left out.
+pub(crate) fn descendants_of(pid: Pid) -> Vec<Pid> {
+    walk(&[pid], |_| ()).into_iter().skip(1).collect()
+}
+
 /// Visits these processes and everything below them, each before its children are read.
 fn walk(roots: &[Pid], mut visit: impl FnMut(Pid)) -> Vec<Pid> {
     let mut seen = HashSet::new();

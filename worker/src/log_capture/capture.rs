@@ -159,6 +159,19 @@ impl OutputCapture {
         written
     }
 
+    /// Writes a line of Maestro's own, before the agent has written any.
+    ///
+    /// # Errors
+    /// As [`take`](OutputCapture::take).
+    pub(crate) async fn note(&mut self, line: String) -> io::Result<()> {
+        let bytes = line.into_bytes();
+        self.bytes += bytes.len() as u64;
+        self.feed.offer(OutputStream::Stderr, &bytes);
+        let (buffer, written) = self.write_log(bytes).await;
+        self.buffer = buffer;
+        written
+    }
+
     fn remember(&mut self, stream: OutputStream, bytes: &[u8]) {
         self.bytes += bytes.len() as u64;
         self.last_stream = stream;

@@ -1,13 +1,19 @@
 //! How the worker stands with the cluster: what it keeps on disk for it, and how it comes back after the
 //! lease has run out or Redis has changed.
 
-use maestro_model::ids::AgentSlug;
+use maestro_model::ids::{AgentSlug, Incarnation, WorkerName};
 use maestro_store::recovery::{RecoveredAttachment, RecoveringWorker};
-use maestro_store::{Refusal, StoreError};
+use maestro_store::{Refusal, Store, StoreError};
+
+use tokio::sync::watch;
 
 use super::Service;
 use crate::attaching::{Attachment, attach_again};
+use crate::attempt::AttemptRunner;
+use crate::beats::BeatTopic;
+use crate::bells::BellTopic;
 use crate::causes::with_sources;
+use crate::container::ContainerOwner;
 use crate::events::WorkerEvent;
 use crate::identity::about_worker;
 use crate::journal::JournalOwner;
@@ -91,4 +97,35 @@ impl Service {
         self.bells.send_modify(|topic| topic.who = Some((store, incarnation)));
         WorkerEvent::Attached(life)
     }
+}
+
+/// Containers that are made from now on are this incarnation's.
+pub(super) fn claim_containers(
+    runner: &AttemptRunner,
+    store: &Store,
+    name: &WorkerName,
+    incarnation: &Incarnation,
+) {
+    let Some(containers) = runner.containers() else { return };
+    containers.belong_to(ContainerOwner {
+        worker: name.to_string(),
+        namespace: store.namespace().to_owned(),
+        cluster: store.cluster_id().to_owned(),
+        epoch: store.epoch(),
+        incarnation: incarnation.to_string(),
+        root: runner.root().path().to_owned(),
+    });
+}
+
+/// What the beat and the bells begin with.
+pub(super) fn topics(
+    attached: &Attachment,
+    types: Vec<AgentSlug>,
+) -> (watch::Sender<BeatTopic>, watch::Sender<BellTopic>) {
+    let who = (attached.life, attached.incarnation.clone());
+    let listener = (attached.store.clone(), attached.incarnation.clone());
+    (
+        watch::Sender::new(BeatTopic { who: Some(who), types }),
+        watch::Sender::new(BellTopic { who: Some(listener), queues: Vec::new() }),
+    )
 }

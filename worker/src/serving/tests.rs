@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use maestro_model::agent_type::{HomeChoice, Isolation, Resources};
 
 use super::*;
+use crate::container::EngineAddress;
 use crate::host_checks::check_type;
 use crate::samples::agent_type;
 
@@ -21,6 +22,7 @@ fn settings(folder: &Path) -> WorkerSettings {
         short_folders: Vec::new(),
         heartbeat: Duration::from_secs(1),
         lease: Duration::from_secs(9),
+        engine: EngineAddress::find(Some("unix:///no/such.sock"), None),
         grace: Duration::from_secs(1),
         drain_deadline: Duration::from_secs(1),
         state_ttl: Duration::from_secs(1),
@@ -55,7 +57,7 @@ fn a_type_is_served_unless_this_host_lacks_what_it_needs() {
     let table = [
         (agent_type("sh"), None),
         (agent_type("noop"), None),
-        (AgentType { isolate_with: Isolation::Docker, ..agent_type("sh") }, Some("containers are not supported by this version".to_owned())),
+        (AgentType { isolate_with: Isolation::Docker, ..agent_type("sh") }, Some("no container engine answers at unix:///no/such.sock: No such file or directory (os error 2) (start it, or say with DOCKER_HOST where it is)".to_owned())),
         (labelled("true"), None),
         (labelled("false"), Some("this worker lacks the label `gpu=false`".to_owned())),
         (from("templates/rust"), None),

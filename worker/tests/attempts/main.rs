@@ -7,6 +7,8 @@ mod doors;
 mod doors_watch;
 mod faults;
 mod host;
+mod isolation;
+mod launched;
 mod limits;
 mod masks;
 mod outcomes;

@@ -21,7 +21,8 @@ async fn success_brings_result_outputs_and_usage() {
     assert_eq!(serde_json::to_value(outputs).expect("text"), serde_json::json!({"id": "7", "text": "a\nb"}));
     assert_eq!(fs::read_to_string(paths.folder.join("agent.log")).expect("linked"), "one\ntwo\n");
     let tree = end.tree.expect("it ran");
-    assert!(tree.max_rss_kib > 100 && tree.leftovers == 0 && tree.survivors == 0, "{tree:?}");
+    assert!(tree.max_rss_kib > 100 || !crate::isolation::COUNTS_PROCESSES, "{tree:?}");
+    assert!(tree.leftovers == 0 && tree.survivors == 0, "{tree:?}");
     assert!(!end.ran_for.is_zero());
 }
 
@@ -76,30 +77,6 @@ async fn an_output_file_counts_only_after_success() {
     let site = Site::new();
     let end = site.run(site.script("echo 'no assignment' > $MAESTRO_OUTPUT_FILE; exit 4")).await;
     assert_eq!(failed(&end), (Reason::Exit, Some(4), "the agent ended with exit code 4"));
-}
-
-#[tokio::test]
-async fn a_missing_binary_is_named_and_is_the_hosts_failure() {
-    let site = Site::new();
-    let end = site.run(site.command(&["no-such-agent", "run"])).await;
-    let expected = "binary not found: `no-such-agent`, looked for in /usr/local/bin:/usr/bin:/bin";
-    assert_eq!(failed(&end), (Reason::Infra, None, expected));
-    assert_eq!(end.broken, Some(BrokenPart::Binary));
-    assert_eq!(end.tree, None);
-
-    let tool = site.folder.path().join("tool");
-    fs::write(&tool, "#!/no/such/interpreter\n").expect("ours");
-    let name = tool.to_str().expect("UTF-8");
-    let end = site.run(site.command(&[name])).await;
-    let (_, _, message) = failed(&end);
-    assert!(
-        message.starts_with(&format!("binary `{name}` cannot be executed: Permission denied")),
-        "{message}"
-    );
-    fs::set_permissions(&tool, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("ours");
-    let end = site.run(site.command(&[name])).await;
-    let expected = format!("binary not found: the interpreter or loader of `{name}`");
-    assert_eq!(failed(&end), (Reason::Infra, None, expected.as_str()));
 }
 
 #[tokio::test]

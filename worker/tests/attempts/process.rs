@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use maestro_model::attempt::AttemptOutcome;
 use maestro_model::task::Reason;
+use maestro_worker::attempt::BrokenPart;
 use maestro_worker::launch::{LaunchError, LaunchFds, LaunchSpec, Launcher, LauncherCommand};
 
 use crate::support::{Site, agent_type, failed, result};
@@ -225,8 +226,9 @@ async fn a_working_directory_that_is_gone_is_named() {
 async fn a_type_for_containers_is_never_run_bare() {
     let site = Site::new();
     let mut order = site.script("true");
-    order.agent = Arc::new(agent_type(r#"{"isolate_with": "docker"}"#));
+    order.agent = Arc::new(agent_type(r#"{"isolate_with": "docker", "image": "x"}"#));
     let end = site.run(order).await;
-    let expected = "agent `shell` is to run in a container, expected `isolate_with: process`";
-    assert_eq!(failed(&end), (Reason::Config, None, expected));
+    let expected = "the container engine cannot be used: this worker was set up without one";
+    assert_eq!(failed(&end), (Reason::Infra, None, expected));
+    assert_eq!(end.broken, Some(BrokenPart::Engine));
 }

@@ -53,6 +53,7 @@ impl Site {
             .map(|(name, value)| (OsString::from(name), OsString::from(value)))
             .collect();
         let runner = AttemptRunner::new(launcher.clone(), root, host).expect("/dev/null is there");
+        let runner = crate::isolation::equipped(runner);
         Site { folder, launcher, runner, mark: RunId::random(0).to_string() }
     }
 
@@ -103,8 +104,10 @@ impl Site {
 pub(crate) fn agent_type(keys: &str) -> AgentType {
     let mut value = serde_json::json!({"slug": "shell", "mode": "shell", "command": []});
     let keys: serde_json::Value = serde_json::from_str(keys).expect("JSON");
-    for (name, key) in keys.as_object().expect("an object") {
-        value[name] = key.clone();
+    for keys in [crate::isolation::keys(), keys] {
+        for (name, key) in keys.as_object().expect("an object") {
+            value[name] = key.clone();
+        }
     }
     serde_json::from_value(value).expect("an agent type")
 }

@@ -1,12 +1,10 @@
 //! Trees of processes: whatever an agent starts, nothing of it is left when the attempt has ended.
 
-use std::fs;
-use std::os::fd::AsFd;
 use std::time::Duration;
 
 use maestro_model::attempt::AttemptOutcome;
 use maestro_worker::attempt::StopKind;
-use maestro_worker::launch::{LaunchFds, LaunchSpec, MainEnd, ProcessEnd};
+use maestro_worker::launch::MainEnd;
 
 use crate::support::{DEADLINE, Site, eventually, marked, result};
 
@@ -17,7 +15,8 @@ async fn a_tree_of_daemons_ends_with_its_first_process() {
                   i=$((i+1)); done; echo started; exit 0";
     let end = site.run(site.script(script)).await;
     assert_eq!(result(&end), "started");
-    assert!(end.tree.expect("it ran").leftovers >= 40);
+    let tree = end.tree.expect("it ran");
+    assert!(tree.leftovers >= 40 || !crate::isolation::COUNTS_PROCESSES, "{tree:?}");
 }
 
 #[tokio::test]
@@ -57,57 +56,4 @@ async fn a_modest_fork_bomb_is_cancelled_whole() {
     assert_eq!(end.report.outcome, AttemptOutcome::Cancelled);
     assert_eq!(end.tree.expect("it ran").survivors, 0);
     site.assert_no_survivors();
-}
-
-#[tokio::test]
-async fn a_supervisor_serves_one_agent_after_another() {
-    let site = Site::new();
-    let mut parents = Vec::new();
-    for _ in 0..5 {
-        let end = site.run(site.script("echo $PPID; sleep 1000 &")).await;
-        parents.push(result(&end).to_owned());
-    }
-    parents.dedup();
-    assert_eq!(parents.len(), 1, "{parents:?}");
-}
-
-#[tokio::test]
-async fn a_paused_tree_stands_still_and_goes_on() {
-    let site = Site::new();
-    let null = fs::File::open("/dev/null").expect("there");
-    let spec = LaunchSpec {
-        argv: ["sh", "-c", "(while :; do echo x >> count; sleep 0.01; done) & wait"].map(Into::into).to_vec(),
-        env: vec![("PATH".into(), "/usr/bin:/bin".into()), ("TEST_MARK".into(), site.mark.clone().into())],
-        cwd: site.folder.path().to_owned(),
-    };
-    let fds = LaunchFds { stdin: null.as_fd(), stdout: null.as_fd(), stderr: null.as_fd() };
-    let mut process = site.launcher.launch(&spec, fds).await.expect("it starts");
-    let count = site.folder.path().join("count");
-    let size = || fs::metadata(&count).map_or(0, |found| found.len());
-    eventually("the first lines", || (size() > 4).then_some(())).await;
-    process.pause();
-    // A hundred looks in a row that find the same: it would have grown at every second one.
-    let (mut paused, mut looks) = (0, 0);
-    eventually("it to stand still", || {
-        looks = if size() == paused { looks + 1 } else { 0 };
-        paused = size();
-        (looks >= 100).then_some(())
-    })
-    .await;
-    // Stopped, or waiting in the kernel for a child that is stopped before it executes its program.
-    let states: String = marked(&site.mark).iter().filter_map(|line| state_of(line)).collect();
-    assert!(states.contains('T') && states.chars().all(|state| "TD".contains(state)), "{states}");
-    process.resume();
-    eventually("it to go on", || (size() > paused + 4).then_some(())).await;
-    process.pause();
-    process.kill();
-    let end = tokio::time::timeout(DEADLINE, process.ended()).await.expect("also when paused");
-    assert!(matches!(end, ProcessEnd::Ended(tree) if tree.main == MainEnd::Signaled(9)), "{end:?}");
-    site.assert_no_survivors();
-}
-
-fn state_of(marked: &str) -> Option<char> {
-    let pid = marked.split(':').next()?;
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit(')').next()?.trim().chars().next()
 }

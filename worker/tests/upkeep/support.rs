@@ -233,6 +233,7 @@ pub(crate) fn settings(root: &std::path::Path, name: Option<&str>) -> WorkerSett
         short_folders: Vec::new(),
         heartbeat: Duration::from_millis(200),
         lease: Duration::from_secs(8),
+        engine: maestro_worker::container::EngineAddress::default(),
         grace: Duration::from_secs(1),
         drain_deadline: Duration::from_secs(5),
         state_ttl: Duration::from_secs(60),

@@ -1,0 +1,25 @@
+//! Real agents in real containers: the suite of `attempts` once more, and what only containers can do.
+//!
+//! The engine is the tests' own. A test is over only when no process with its mark is left.
+
+#[path = "../../../tests/support/engine.rs"]
+mod engine;
+#[path = "../attempts/host.rs"]
+#[allow(dead_code, reason = "the tests of processes use the rest")]
+mod host;
+mod isolation;
+#[path = "../attempts/limits.rs"]
+mod limits;
+mod limits_bite;
+#[path = "../attempts/masks.rs"]
+mod masks;
+#[path = "../attempts/outcomes.rs"]
+mod outcomes;
+#[path = "../attempts/output.rs"]
+mod output;
+#[path = "../attempts/support.rs"]
+#[allow(dead_code, reason = "the tests of processes use the rest")]
+mod support;
+mod surroundings;
+#[path = "../attempts/trees.rs"]
+mod trees;
