@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
-use maestro_model::agent_type::AgentType;
+use maestro_model::agent_type::{AgentType, Isolation, NetworkChoice, PullPolicy};
 use maestro_store::{Store, StoreOptions};
 use maestro_worker::settings::{GrantStamp, WorkerSettings};
 use tokio::sync::mpsc;
@@ -30,6 +30,9 @@ const NOOP_CONCURRENCY: usize = 128;
 const SINGLES: usize = 200;
 /// Tasks run before a measurement, so that nothing is done for the first time in it.
 const WARM_UP_TASKS: u32 = 500;
+/// The same for containers, which take a thousand times as long.
+const CONTAINER_SINGLES: usize = 10;
+const CONTAINER_WARM_UP_TASKS: u32 = 8;
 
 /// Flags of `bench`.
 #[derive(Debug, Args)]
@@ -47,6 +50,9 @@ pub(crate) struct BenchArgs {
     /// What each task does
     #[arg(long, value_enum, default_value_t = BenchAgent::Noop)]
     agent: BenchAgent,
+    /// The image for `--agent docker`, which has a program `true`; it is not pulled
+    #[arg(long, value_name = "IMAGE", required_if_eq("agent", "docker"))]
+    image: Option<String>,
 }
 
 /// What each task does.
@@ -56,6 +62,8 @@ pub(crate) enum BenchAgent {
     Noop,
     /// Launch /bin/true in a workspace of its own
     Process,
+    /// The same in a container of `--image`, without a network
+    Docker,
 }
 
 const SHAPE: Shape<Measurement> = Shape {
@@ -97,16 +105,31 @@ pub(crate) fn run(args: &BenchArgs, context: &CommandContext) -> Outcome {
     })
 }
 
-fn agent_type(
-    agent: BenchAgent,
-    settings: &Settings,
-    context: &CommandContext,
-) -> Result<AgentType, Failure> {
+fn agent_type(args: &BenchArgs, settings: &Settings, context: &CommandContext) -> Result<AgentType, Failure> {
     let known = local_agents(settings, context)?;
     let noop = known.values().find(|agent| agent.slug.as_str() == "noop").cloned();
     let noop = noop.ok_or_else(|| Failure::not_found("there is no agent type `noop`"))?;
-    Ok(match agent {
+    if let (BenchAgent::Docker, Some(image)) = (args.agent, &args.image) {
+        let engine = settings.container_engine();
+        engine.ask().map_err(|why| Failure::unavailable(why).hint("start it, or set `DOCKER_HOST`"))?;
+        if !engine.has_image(image) {
+            let missing = Failure::unavailable(format!("the engine has no image `{image}`"));
+            return Err(missing.hint("pull it, or build it"));
+        }
+    }
+    Ok(match args.agent {
         BenchAgent::Noop => noop,
+        BenchAgent::Docker => AgentType {
+            slug: "bench-container".parse().expect("a lawful slug"),
+            description: "launches true in a container, for measurement".to_owned(),
+            mode: "bench-container".to_owned(),
+            command: Some(vec!["true".to_owned()]),
+            isolate_with: Isolation::Docker,
+            image: args.image.clone(),
+            network: NetworkChoice::None,
+            pull: PullPolicy::Never,
+            ..noop
+        },
         BenchAgent::Process => AgentType {
             slug: "bench-true".parse().expect("a lawful slug"),
             description: "launches /bin/true, for measurement".to_owned(),
@@ -124,12 +147,16 @@ async fn on_the_cluster(
 ) -> Result<Measurement, Failure> {
     let store = open_store(settings).await?;
     let agent = match args.agent {
-        BenchAgent::Noop => agent_type(args.agent, settings, context)?,
+        BenchAgent::Noop => agent_type(args, settings, context)?,
         // Workers elsewhere serve what is registered: `shell` is everywhere.
         BenchAgent::Process => {
             let known = local_agents(settings, context)?;
             let shell = known.values().find(|agent| agent.slug.as_str() == "shell").cloned();
             shell.ok_or_else(|| Failure::not_found("there is no agent type `shell`"))?
+        }
+        BenchAgent::Docker => {
+            let refused = Failure::usage("containers are measured on a private cluster");
+            return Err(refused.hint("leave out `--redis-url`, and unset `MAESTRO_REDIS_URL`"));
         }
     };
     let mut plan = shaped_plan(args.graph, args.tasks, &agent);
@@ -173,12 +200,12 @@ async fn on_a_private_one(
     let options = StoreOptions { url: redis.url(), ..store_options(settings, DAEMON_PATIENCE) };
     let store = connect(&options).await?;
     let workspaces = LocalWorkspaces::make(settings)?;
-    let agent = agent_type(args.agent, settings, context)?;
+    let agent = agent_type(args, settings, context)?;
     let (probe, stamps) = mpsc::unbounded_channel();
     let defaults = worker_settings(settings, [(agent.slug.clone(), agent.clone())].into());
     let concurrency = match args.agent {
         BenchAgent::Noop => NOOP_CONCURRENCY,
-        BenchAgent::Process => settings.max_concurrent() as usize,
+        BenchAgent::Process | BenchAgent::Docker => settings.max_concurrent() as usize,
     };
     let worker = WorkerSettings {
         workspace_root: workspaces.path.clone(),
@@ -252,8 +279,13 @@ impl PrivateBench<'_> {
         }
     }
 
+    fn is_slow(&self) -> bool {
+        self.args.agent == BenchAgent::Docker
+    }
+
     async fn warm_up(&self) -> Result<(), Failure> {
-        let plan = shaped_plan(GraphShape::Flat, WARM_UP_TASKS.min(self.args.tasks), &self.agent);
+        let tasks = if self.is_slow() { CONTAINER_WARM_UP_TASKS } else { WARM_UP_TASKS };
+        let plan = shaped_plan(GraphShape::Flat, tasks.min(self.args.tasks), &self.agent);
         let (mut worker, _) = RunningWorker::start(self.worker.clone(), self.options.clone()).await?;
         let submitted = submit(&self.store, &plan).await?;
         wait_for_end(&self.store, &submitted.run).await?;
@@ -267,7 +299,7 @@ impl PrivateBench<'_> {
     async fn singles(&self, stamps: &mut mpsc::UnboundedReceiver<GrantStamp>) -> Result<Vec<f64>, Failure> {
         let plan = shaped_plan(GraphShape::Flat, 1, &self.agent);
         let mut starts = Vec::new();
-        for _ in 0..SINGLES {
+        for _ in 0..if self.is_slow() { CONTAINER_SINGLES } else { SINGLES } {
             let run = maestro_model::ids::RunId::random(0);
             let begun = Instant::now();
             self.store.submit(&run, &plan, 3).await.map_err(store_failure)?;

@@ -131,6 +131,14 @@ impl TestEngine {
         self.wait_until_it_answers();
     }
 
+    /// Mounts that the engine keeps for containers, by where they are.
+    pub fn container_mounts(&self) -> Vec<String> {
+        let pid = fs::read_to_string(self.folder.join("pid")).expect("it runs");
+        let table = fs::read_to_string(format!("/proc/{}/mounts", pid.trim())).expect("it runs");
+        let places = table.lines().filter_map(|line| line.split(' ').nth(1)).map(str::to_owned);
+        places.filter(|place| place.contains("/merged") || place.contains("/containers/")).collect()
+    }
+
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("docker");
         command.arg("--host").arg(self.address()).args(arguments).stdin(Stdio::null());

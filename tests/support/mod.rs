@@ -4,6 +4,7 @@
 //! - `process`: a process with a log file, that can be killed, paused and asked to end
 //! - `redis_server`: the Redis
 //! - `redis_group`: several of them that belong together: sentinels, a Redis Cluster
+//! - `engine`: a container engine
 //! - `fault_proxy`: a road to Redis that can be cut, frozen, slowed, and that loses replies
 //! - `observer`: what Redis says, read with the crates
 //! - `audit`: the stream of events as a story that can be wrong
@@ -15,6 +16,7 @@
 
 mod audit;
 mod cluster;
+pub mod engine;
 mod fault_proxy;
 mod leftovers;
 mod observer;

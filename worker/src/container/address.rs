@@ -101,7 +101,7 @@ impl EngineAddress {
     }
 
     /// Whether the engine has an image. Blocks as `ask` does, each time.
-    pub(crate) fn has_image(&self, image: &str) -> bool {
+    pub fn has_image(&self, image: &str) -> bool {
         let name = percent_encoding::utf8_percent_encode(image, percent_encoding::NON_ALPHANUMERIC);
         let answer = self.place().ask(&format!("/images/{name}/json"));
         answer.ok().flatten().is_some_and(|answer| answer["Id"].is_string())

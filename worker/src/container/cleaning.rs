@@ -12,7 +12,7 @@ use super::error::is_missing;
 use super::networks::LeasedNetwork;
 
 /// Containers removed at one time.
-const REMOVALS_MAX: usize = 4;
+const REMOVALS_MAX: usize = 8;
 /// How often the removal of one container is tried; after that the look for leftovers finds it.
 const TRIES_MAX: u32 = 4;
 /// Wait between two tries.

@@ -23,6 +23,9 @@ const WAIT_AGAIN: Duration = Duration::from_millis(500);
 /// An engine may hear of the kernel's kill a moment after the end itself.
 const MEMORY_LOOKS: u32 = 3;
 const MEMORY_LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How long a killed container may take before it is taken for frozen: a second.
+const DEATH_LOOKS: u32 = 20;
+const DEATH_LOOK_EVERY: Duration = Duration::from_millis(50);
 /// The code of a process that was ended by SIGKILL, as the init passes it on.
 const KILLED: i64 = 137;
 
@@ -130,7 +133,7 @@ impl Drive {
     }
 
     async fn state(&self) -> Result<ContainerState, String> {
-        match self.link.quick().inspect_container(&self.id, None).await {
+        match self.link.working().inspect_container(&self.id, None).await {
             Ok(found) => Ok(found.state.unwrap_or_default()),
             Err(error) if is_missing(&error) => Err("somebody removed the agent's container".to_owned()),
             Err(error) => {
@@ -208,9 +211,11 @@ impl Remote {
                     // A frozen process may not even hear of its death.
                     let _ = docker.unpause_container(&self.id).await;
                 }
-                if self.kill_here() {
+                if self.kill_here() && self.ends_soon().await {
                     return;
                 }
+                // Somebody else may have frozen it.
+                let _ = docker.unpause_container(&self.id).await;
                 self.signal("SIGKILL").await
             }
             DriveOrder::Abandon => return,
@@ -220,6 +225,18 @@ impl Remote {
         {
             tracing::warn!(container = self.id, ?order, "not carried out: {}", causes(&error));
         }
+    }
+
+    /// Whether a killed one is gone within a moment.
+    async fn ends_soon(&self) -> bool {
+        let Some(init) = &self.init else { return false };
+        for _ in 0..DEATH_LOOKS {
+            if init.has_ended() {
+                return true;
+            }
+            tokio::time::sleep(DEATH_LOOK_EVERY).await;
+        }
+        false
     }
 
     /// False if it cannot be reached without the engine.

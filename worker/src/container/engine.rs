@@ -23,7 +23,7 @@ pub(super) const WORK_WITHIN: Duration = Duration::from_secs(60);
 /// Between two looks for what dead workers left.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// Longest wait for whatever is still to be removed when the worker ends.
-const CLOSE_WITHIN: Duration = Duration::from_secs(20);
+const CLOSE_WITHIN: Duration = Duration::from_secs(25);
 
 /// Runs containers. Clones are the same; nothing is connected before it is needed.
 ///

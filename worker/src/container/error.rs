@@ -72,7 +72,8 @@ pub(super) fn causes(error: &(dyn std::error::Error + 'static)) -> String {
         }
         next = cause.source();
     }
-    text
+    // The client's name for itself says nothing to people.
+    text.replace("Error in the hyper legacy client: ", "")
 }
 
 /// The engine's words without line breaks.

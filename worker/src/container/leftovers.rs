@@ -7,8 +7,8 @@ use bollard::query_parameters::{ListContainersOptions, ListNetworksOptions};
 
 use super::cleaning::remove_once;
 use super::engine::{EngineLink, labels_of};
-use super::error::{ContainerError, is_missing};
-use super::networks::NetworkPool;
+use super::error::ContainerError;
+use super::networks::{NetworkPool, for_each_of, remove_network};
 use super::owner::ContainerOwner;
 
 /// Removes them and says how many there were. `held` are the names this process has a hold on.
@@ -18,25 +18,29 @@ pub(super) async fn remove_leftovers(
     held: &HashSet<String>,
     networks: &NetworkPool,
 ) -> Result<usize, ContainerError> {
-    let mut removed = 0;
     let options = ListContainersOptions { all: true, filters: Some(owner.filter()), ..Default::default() };
     let containers = link.quick().list_containers(Some(options)).await;
     let containers = containers.map_err(|error| ContainerError::of("list containers", error))?;
-    for container in containers {
+    let left = containers.into_iter().filter_map(|container| {
         let labels = labels_of(container.labels);
         let names = container.names.unwrap_or_default();
         let is_held = names.iter().any(|name| held.contains(name.trim_start_matches('/')));
         let is_left = owner.is_dead(&labels) || (owner.is_own(&labels) && !is_held);
-        let Some(id) = container.id.filter(|_| is_left) else { continue };
-        match remove_once(link, &id).await {
-            Ok(()) => {
-                tracing::info!(container = names.first(), "removed what a dead worker left");
-                removed += 1;
-            }
-            Err(error) => tracing::warn!(container = id, "a leftover is not removed: {error}"),
-        }
+        container.id.filter(|_| is_left)
+    });
+    let removed = for_each_of(left.collect(), |id| remove_container(link.clone(), id)).await;
+    if removed > 0 {
+        tracing::info!(removed, "removed containers that nobody has a hold on");
     }
     Ok(removed + remove_networks(link, owner, networks).await?)
+}
+
+async fn remove_container(link: EngineLink, id: String) -> bool {
+    let removed = remove_once(&link, &id).await;
+    if let Err(error) = &removed {
+        tracing::warn!(container = id, "a leftover is not removed: {error}");
+    }
+    removed.is_ok()
 }
 
 async fn remove_networks(
@@ -44,22 +48,11 @@ async fn remove_networks(
     owner: &ContainerOwner,
     networks: &NetworkPool,
 ) -> Result<usize, ContainerError> {
-    let mut removed = 0;
     let options = ListNetworksOptions { filters: Some(owner.filter()) };
     let found = link.quick().list_networks(Some(options)).await;
-    for network in found.map_err(|error| ContainerError::of("list networks", error))? {
-        let labels = labels_of(network.labels);
-        let Some(id) = network.id else { continue };
-        // One of this life that is not known here was made by a call whose answer was lost, or is being made.
-        if !owner.is_dead(&labels) || networks.knows(&id) {
-            continue;
-        }
-        match link.working().remove_network(&id).await {
-            Err(error) if !is_missing(&error) => {
-                tracing::warn!(network = id, "a leftover is not removed: {error}");
-            }
-            _ => removed += 1,
-        }
-    }
-    Ok(removed)
+    let found = found.map_err(|error| ContainerError::of("list networks", error))?;
+    // One of this life that is not known here is being made.
+    let is_left = |labels, id: &String| owner.is_dead(&labels_of(labels)) && !networks.knows(id);
+    let left = found.into_iter().filter_map(|network| network.id.filter(|id| is_left(network.labels, id)));
+    Ok(for_each_of(left.collect(), |id| remove_network(link.clone(), id)).await)
 }

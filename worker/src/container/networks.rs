@@ -19,8 +19,10 @@ const SUBNET_BITS: u32 = 4;
 const SUBNETS: u32 = 1 << (16 - SUBNET_BITS);
 /// How many subnets are tried before the engine is left to choose.
 const SUBNETS_TRIED: u32 = 32;
-/// Networks that wait for a container, at most; more are made ahead only up to here.
-const SPARE_MAX: usize = 64;
+/// With so many networks none is made ahead any more.
+const KNOWN_MAX: usize = 64;
+/// Things removed at one time.
+const REMOVALS_MAX: usize = 8;
 
 /// A worker's networks.
 #[derive(Debug, Default)]
@@ -32,6 +34,7 @@ pub(super) struct NetworkPool {
 struct PoolState {
     spare: Vec<LeasedNetwork>,
     known: Vec<LeasedNetwork>,
+    making_ahead: bool,
     made: u32,
 }
 
@@ -54,15 +57,18 @@ impl NetworkPool {
         self.make(link, owner).await
     }
 
-    /// Whether the next container would have to wait for its network.
-    pub(super) fn is_short(&self) -> bool {
-        let state = self.lock();
-        state.spare.is_empty() && state.known.len() < SPARE_MAX
-    }
-
-    /// Makes one for the next container.
+    /// Makes one for the next container, if it would have to wait for its network and nobody is at it already.
     pub(super) async fn make_ahead(&self, link: &EngineLink, owner: &Arc<ContainerOwner>) {
-        match self.make(link, owner).await {
+        {
+            let mut state = self.lock();
+            if !state.spare.is_empty() || state.known.len() >= KNOWN_MAX || state.making_ahead {
+                return;
+            }
+            state.making_ahead = true;
+        }
+        let made = self.make(link, owner).await;
+        self.lock().making_ahead = false;
+        match made {
             Ok(network) => self.give_back(network),
             // The next container makes its own, and fails with these words if it cannot.
             Err(error) => tracing::debug!("no network made ahead: {error}"),
@@ -95,14 +101,7 @@ impl NetworkPool {
             state.spare.clear();
             std::mem::take(&mut state.known)
         };
-        for network in known {
-            match link.working().remove_network(&network.id).await {
-                Err(error) if !is_missing(&error) => {
-                    tracing::warn!(network = network.id, "not removed: {error}");
-                }
-                _ => {}
-            }
-        }
+        for_each_of(known, |network| remove_network(link.clone(), network.id)).await;
     }
 
     async fn make(&self, link: &EngineLink, owner: &ContainerOwner) -> Result<LeasedNetwork, ContainerError> {
@@ -111,7 +110,8 @@ impl NetworkPool {
             state.made += 1;
             state.made
         };
-        let name = format!("maestro-{}-{number}", owner.worker);
+        // An engine finds a container's network by name in the end, and cannot tell two of one name apart.
+        let name = format!("maestro-{}-{number}.{:08x}", owner.worker, rand::random::<u32>());
         let first = first_subnet(owner).wrapping_add(number.wrapping_mul(SUBNETS_TRIED));
         let routes = HostRoutes::read();
         let mut tried = (0..SUBNETS_TRIED).map(|step| subnet(first.wrapping_add(step)));
@@ -134,6 +134,36 @@ impl NetworkPool {
     fn lock(&self) -> std::sync::MutexGuard<'_, PoolState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Removes a network; one that is gone is removed.
+pub(super) async fn remove_network(link: EngineLink, id: String) -> bool {
+    match link.working().remove_network(&id).await {
+        Err(error) if !is_missing(&error) => {
+            tracing::warn!(network = id, "not removed: {error}");
+            false
+        }
+        _ => true,
+    }
+}
+
+/// Does the same to all of them, some at a time, and says for how many it did its work.
+pub(super) async fn for_each_of<T, F>(things: Vec<T>, work: impl Fn(T) -> F) -> usize
+where
+    F: Future<Output = bool> + Send + 'static,
+{
+    let (mut works, mut done) = (tokio::task::JoinSet::new(), 0);
+    let count = |ended: Option<Result<bool, _>>| usize::from(matches!(ended, Some(Ok(true))));
+    for thing in things {
+        if works.len() >= REMOVALS_MAX {
+            done += count(works.join_next().await);
+        }
+        works.spawn(work(thing));
+    }
+    while let ended @ Some(_) = works.join_next().await {
+        done += count(ended);
+    }
+    done
 }
 
 fn request(name: &str, owner: &ContainerOwner, subnet: Option<Ipv4Addr>) -> NetworkCreateRequest {

@@ -52,6 +52,11 @@ impl ContainerInit {
         true
     }
 
+    /// Whether it runs no more.
+    pub(super) fn has_ended(&self) -> bool {
+        !is_running(self.pid)
+    }
+
     /// SIGKILL for the init, and by the kernel for all below it. False if it cannot be reached.
     pub(super) fn kill(&self) -> bool {
         pidfd_send_signal(&self.handle, Signal::KILL).is_ok()

@@ -103,7 +103,7 @@ impl Readied {
 
     /// The next container finds its network made.
     fn top_up(&self, order: &ContainerOrder) {
-        if wants_own_network(&order.agent) && self.engine.shared.networks.is_short() {
+        if wants_own_network(&order.agent) {
             let (engine, link, owner) = (self.engine.clone(), self.link.clone(), self.owner.clone());
             tokio::spawn(async move { engine.shared.networks.make_ahead(&link, &owner).await });
         }
@@ -168,13 +168,14 @@ fn refused_start(order: &ContainerOrder, image: &str, error: ApiError) -> Contai
 async fn attach(link: &EngineLink, id: &str, stdin: bool) -> Result<AttachContainerResults, ContainerError> {
     let options =
         AttachContainerOptions { stream: true, stdin, stdout: true, stderr: true, ..Default::default() };
-    let attached = link.quick().attach_container(id, Some(options)).await;
+    let attached = link.working().attach_container(id, Some(options)).await;
     attached.map_err(|error| ContainerError::of("attach to the container", error))
 }
 
 /// The container's first process as this host sees it, while it runs.
 async fn init_pid(link: &EngineLink, id: &str) -> Result<Option<u32>, ContainerError> {
-    let found = link.quick().inspect_container(id, None).await;
+    // It waits for whatever the engine is doing with the container.
+    let found = link.working().inspect_container(id, None).await;
     let found = found.map_err(|error| ContainerError::of("look at the container", error))?;
     let pid = found.state.and_then(|state| state.pid).and_then(|pid| u32::try_from(pid).ok());
     Ok(pid.filter(|pid| *pid != 0))

@@ -13,6 +13,16 @@ pub(crate) fn keys() -> serde_json::Value {
     serde_json::json!({"isolate_with": "docker", "image": IMAGE, "network": "none"})
 }
 
+/// What the type of an agent says that knocks at its door with this program: it comes along with its libraries.
+pub(crate) fn door_keys() -> serde_json::Value {
+    let program = crate::host::host_program();
+    let libraries = std::process::Command::new("ldd").arg(&program).output().expect("ldd is there");
+    let text = String::from_utf8(libraries.stdout).expect("text");
+    let paths = text.split_ascii_whitespace().filter(|word| word.starts_with('/')).map(str::to_owned);
+    let paths: Vec<String> = paths.chain([program.display().to_string()]).collect();
+    serde_json::json!({"paths": {"read": paths}})
+}
+
 /// A runner with an engine. Where there can be none, the tests that follow are skipped, and said to be.
 pub(crate) fn equipped(runner: AttemptRunner) -> AttemptRunner {
     let Some(engine) = TestEngine::shared("worker::containers") else { std::process::exit(0) };

@@ -2,6 +2,10 @@
 //!
 //! The engine is the tests' own. A test is over only when no process with its mark is left.
 
+#[path = "../upkeep/support.rs"]
+#[allow(dead_code, reason = "the tests of upkeep use the rest")]
+mod cluster;
+mod door;
 #[path = "../../../tests/support/engine.rs"]
 mod engine;
 #[path = "../attempts/host.rs"]
@@ -11,8 +15,10 @@ mod isolation;
 #[path = "../attempts/limits.rs"]
 mod limits;
 mod limits_bite;
+mod many;
 #[path = "../attempts/masks.rs"]
 mod masks;
+mod neighbours;
 #[path = "../attempts/outcomes.rs"]
 mod outcomes;
 #[path = "../attempts/output.rs"]
