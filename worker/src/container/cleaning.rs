@@ -3,6 +3,7 @@
 use std::sync::Weak;
 use std::time::Duration;
 
+use bollard::errors::Error as ApiError;
 use bollard::query_parameters::RemoveContainerOptions;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -17,6 +18,8 @@ const REMOVALS_MAX: usize = 8;
 const TRIES_MAX: u32 = 4;
 /// Wait between two tries.
 const TRY_AGAIN: Duration = Duration::from_millis(500);
+/// How often somebody else's removal is looked at before it is given up: ten seconds.
+const REMOVAL_LOOKS: u32 = 20;
 
 /// What is not needed any more.
 pub(super) enum Refuse {
@@ -88,11 +91,19 @@ async fn remove(link: &EngineLink, name: &str) -> bool {
     false
 }
 
-/// Removes a container whatever it does, with its anonymous volumes. One that is gone is removed.
+/// Removes a container whatever it does, with its anonymous volumes, and returns once it is gone: also where
+/// somebody else is removing it already, because its network is free only then.
 pub(super) async fn remove_once(link: &EngineLink, name: &str) -> Result<(), bollard::errors::Error> {
-    let options = RemoveContainerOptions { force: true, v: true, link: false };
-    match link.working().remove_container(name, Some(options)).await {
-        Err(error) if !is_missing(&error) => Err(error),
-        _ => Ok(()),
+    let mut looks = 0;
+    loop {
+        let options = RemoveContainerOptions { force: true, v: true, link: false };
+        match link.working().remove_container(name, Some(options)).await {
+            Err(ApiError::DockerResponseServerError { status_code: 409, .. }) if looks < REMOVAL_LOOKS => {
+                looks += 1;
+                tokio::time::sleep(TRY_AGAIN).await;
+            }
+            Err(error) if !is_missing(&error) => return Err(error),
+            _ => return Ok(()),
+        }
     }
 }

@@ -144,6 +144,10 @@ impl ContainerEngine {
                 let _ = ended.await;
             }
             self.shared.networks.remove_all(&link).await;
+            // The last look may be a while ago, and the next worker of this host never come.
+            if let Err(error) = self.remove_leftovers().await {
+                tracing::debug!("no last look for leftovers: {error}");
+            }
         };
         if tokio::time::timeout(CLOSE_WITHIN, closing).await.is_err() {
             tracing::warn!("containers or networks are left behind: the engine does not remove them in time");
