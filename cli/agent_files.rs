@@ -29,6 +29,7 @@ macro_rules! shipped {
 
 /// The files of `agents.d` in this repository.
 const SHIPPED: &[(&str, &str)] = shipped![
+    "auditor",
     "claude",
     "code-reviewer",
     "codex",

@@ -11,7 +11,9 @@ use maestro_model::agent_type::AgentType;
 use maestro_model::ids::AgentSlug;
 use maestro_store::duties::RetentionPolicy;
 use maestro_store::{Store, StoreOptions};
+use maestro_worker::confinement::{Confinement, ControlGroups};
 use maestro_worker::identity::host_name;
+use maestro_worker::launch::{Launcher, LauncherCommand};
 use maestro_worker::service::{WorkerError, WorkerReady, WorkerSignal, run_worker};
 use maestro_worker::settings::WorkerSettings;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -47,6 +49,7 @@ pub(crate) fn worker_settings(
         state_ttl: settings.state_ttl(),
         kilo_program: kilo_is_given.then_some(kilo),
         snapshot_folder: settings.snapshot_dir(),
+        confinement: None,
         workspace_retention: settings.run_retention(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         probe: None,
@@ -91,6 +94,15 @@ pub(crate) fn worker_failure(error: WorkerError) -> Failure {
 pub(crate) struct RunningWorker {
     signals: mpsc::UnboundedSender<WorkerSignal>,
     task: JoinHandle<Result<(), WorkerError>>,
+}
+
+/// What confines agents on this host, found out as a worker does. What that takes is gone afterwards.
+pub(crate) async fn host_confinement() -> Confinement {
+    let launcher = Launcher::new(LauncherCommand::this_program());
+    let groups = ControlGroups::open(&format!("question-{}", std::process::id()));
+    let found = Confinement::find(&launcher).await.with_groups(groups);
+    launcher.close().await;
+    found
 }
 
 impl RunningWorker {

@@ -52,10 +52,11 @@ impl LocalCluster {
         let options = StoreOptions { url: redis.url(), ..store_options(settings, DAEMON_PATIENCE) };
         let store = connect(&options).await?;
         let workspaces = LocalWorkspaces::make(settings)?;
-        let worker_settings =
+        let mut worker_settings =
             WorkerSettings { workspace_root: workspaces.path.clone(), ..worker_settings(settings, agents) };
         let coordinator = RunningCoordinator::start(coordinator_settings(settings), store.clone());
-        let (worker, _) = RunningWorker::start(worker_settings.clone(), options).await?;
+        let (worker, ready) = RunningWorker::start(worker_settings.clone(), options).await?;
+        worker_settings.confinement = ready.confinement;
         let data = folders::data_folder(&surroundings);
         Ok(LocalCluster { store, redis, worker, coordinator, workspaces, worker_settings, data })
     }

@@ -4,6 +4,7 @@
 
 mod agents;
 mod cluster;
+mod confinement;
 mod host;
 mod redis;
 mod trial;
@@ -14,6 +15,7 @@ use serde::Serialize;
 
 use super::{CommandContext, Outcome};
 use crate::cluster::{COMMAND_PATIENCE, store_failure, store_options};
+use crate::engine::host_confinement;
 use crate::exit::Exit;
 use crate::output::foreign::harmless;
 use crate::output::format::Form;
@@ -92,6 +94,7 @@ pub(crate) fn run(args: &DoctorArgs, context: &CommandContext) -> Outcome {
     }
     context.block_on(0, async {
         let mut entries = Vec::new();
+        let confinement = host_confinement().await;
         let connected = Store::connect(&store_options(&settings, COMMAND_PATIENCE)).await;
         let is_usable = connected.is_ok();
         match connected {
@@ -105,14 +108,15 @@ pub(crate) fn run(args: &DoctorArgs, context: &CommandContext) -> Outcome {
                     entries.push(unusable(error, &settings));
                 }
                 let registered = store.agent_types().await.unwrap_or_default();
-                entries.extend(agents::checks(&settings, registered));
+                entries.extend(agents::checks(&settings, registered, &confinement));
             }
             Err(error) => {
                 entries.push(unusable(error, &settings));
-                entries.extend(agents::checks(&settings, indexmap::IndexMap::new()));
+                entries.extend(agents::checks(&settings, indexmap::IndexMap::new(), &confinement));
             }
         }
         entries.extend(host::checks(&settings));
+        entries.extend(confinement::checks(&confinement));
         print(&entries, context)?;
         let fails = entries.iter().any(|entry| entry.status == Health::Fail);
         Ok(match (is_usable, fails) {

@@ -142,6 +142,7 @@ async fn attach(store: &Store, settings: &CoordinatorSettings) -> Result<Incarna
         version: settings.version.clone(),
         labels: Default::default(),
         confinement: Vec::new(),
+        isolation: None,
     };
     store.attach(&incarnation, &name, &[], settings.lease, false, &about).await?;
     Ok(incarnation)

@@ -41,6 +41,7 @@ impl Claimer {
             version: "1.2.0".to_owned(),
             labels: Default::default(),
             confinement: Vec::new(),
+            isolation: None,
         };
         let types = ["noop".to_owned()];
         let hour = Duration::from_secs(3600);

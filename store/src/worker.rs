@@ -38,9 +38,35 @@ pub struct AboutProcess {
     /// Labels given on its command line.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
-    /// What confines its agents.
+    /// What confines its agents, a word or two each, for people.
     #[serde(default)]
     pub confinement: Vec<String>,
+    /// The same for programs; none from a coordinator, and from a worker that does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub isolation: Option<IsolationRecord>,
+}
+
+/// What a worker can do to keep agents apart and within limits.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct IsolationRecord {
+    /// Of this record: [`IsolationRecord::VERSION`]. Fields may be added, none changes its meaning.
+    pub version: u32,
+    /// Namespaces of confined processes: `own`, `user` (within a user namespace) or `none`.
+    pub namespaces: String,
+    /// Landlock's version; 0 = the kernel has none.
+    pub landlock: u32,
+    /// What limits `memory`, `pids` and `cpus`: `cgroup v2`, `cgroup v1`, `rlimit`; what is missing is not limited.
+    pub limits: BTreeMap<String, String>,
+    /// What a confined process can still reach of others', in words.
+    pub gaps: Vec<String>,
+    /// What is known of a container engine; none = there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub docker: Option<serde_json::Value>,
+}
+
+impl IsolationRecord {
+    /// The version written by this program.
+    pub const VERSION: u32 = 1;
 }
 
 /// What a process says of itself with each beat.

@@ -10,6 +10,7 @@ use maestro_model::mailbox::{TypeCheck, TypeFinding};
 use maestro_model::template::is_plain_text;
 
 use crate::attempt::HostEnvironment;
+use crate::confinement::Limited;
 use crate::container::EngineGreeting;
 use crate::kilo_modes::KILO_MODES;
 use crate::launch::find_program;
@@ -43,7 +44,7 @@ fn findings(settings: &WorkerSettings, agent: &AgentType) -> Vec<TypeFinding> {
     if agent.isolate_with == Isolation::Docker {
         findings.push(image(settings, agent));
     } else {
-        findings.extend([resources(&agent.resources), binary(settings, agent)]);
+        findings.extend([resources(settings, &agent.resources), binary(settings, agent)]);
     }
     findings.extend(template(settings, agent));
     findings
@@ -66,7 +67,10 @@ fn isolation(settings: &WorkerSettings, agent: &AgentType) -> TypeFinding {
             }
             Err(why) => bad("isolation", format!("{why} (start it, or say with DOCKER_HOST where it is)")),
         },
-        Isolation::Process => good("isolation", "process"),
+        Isolation::Process => match &settings.confinement {
+            Some(confinement) => good("isolation", confinement.said()),
+            None => good("isolation", "process"),
+        },
         Isolation::None => good("isolation", "none: nothing confines it"),
     }
 }
@@ -94,23 +98,32 @@ fn labels(settings: &WorkerSettings, agent: &AgentType) -> TypeFinding {
     }
 }
 
-/// Limits that the type insists on. None is enforced by this version.
-fn resources(resources: &Resources) -> TypeFinding {
-    let wanted = [
-        ("memory", resources.memory_bytes.is_some()),
-        ("cpus", resources.cpus.is_some()),
-        ("pids", resources.pids.is_some()),
-    ];
-    let wanted: Vec<&str> =
-        wanted.iter().filter(|(_, is_wanted)| *is_wanted).map(|(name, _)| *name).collect();
-    match (wanted.is_empty(), resources.required) {
+/// Limits that the type asks for. What stands in for one, a bound for each process, is none to insist on.
+fn resources(settings: &WorkerSettings, resources: &Resources) -> TypeFinding {
+    let confinement = settings.confinement.as_ref();
+    let limiter = |limited: &Limited| confinement.and_then(|known| known.limiter(*limited));
+    let (mut told, mut missing) = (Vec::new(), Vec::new());
+    for limited in Limited::ALL.into_iter().filter(|limited| limited.is_wanted(resources)) {
+        match limiter(&limited) {
+            Some("rlimit") => {
+                told.push("memory limited for each process alone (rlimit)".to_owned());
+                missing.push(limited.key());
+            }
+            Some(by) => told.push(format!("{} limited by {by}", limited.key())),
+            None => {
+                told.push(format!("{} cannot be limited here", limited.key()));
+                missing.push(limited.key());
+            }
+        }
+    }
+    match (told.is_empty(), resources.required && !missing.is_empty()) {
         (true, _) => good("resources", "no limit asked for"),
-        (false, false) => good("resources", format!("{} cannot be limited here", wanted.join(", "))),
+        (false, false) => good("resources", told.join(", ")),
         (false, true) => bad(
             "resources",
             format!(
                 "`resources.required` is set, and this worker cannot limit {} (leave it out to do without)",
-                wanted.join(", ")
+                missing.join(", ")
             ),
         ),
     }

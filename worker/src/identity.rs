@@ -9,6 +9,7 @@ use maestro_store::worker::{AboutProcess, ProcessRole};
 use maestro_store::{Refusal, Store, StoreError};
 use rustix::fs::{FlockOperation, flock};
 
+use crate::confinement::Confinement;
 use crate::settings::WorkerSettings;
 
 /// How many names are tried: `host`, `host-2`, …
@@ -103,7 +104,8 @@ pub fn about_worker(settings: &WorkerSettings) -> AboutProcess {
         slots: settings.concurrency as u32,
         version: settings.version.clone(),
         labels: settings.labels.clone(),
-        confinement: Vec::new(),
+        confinement: settings.confinement.as_ref().map(Confinement::words).unwrap_or_default(),
+        isolation: settings.confinement.as_ref().map(Confinement::record),
     }
 }
 

@@ -11,6 +11,7 @@ pub mod attempt;
 pub mod beats;
 pub mod bells;
 mod causes;
+pub mod confinement;
 pub mod container;
 pub mod decide;
 pub mod dispatcher;

@@ -19,6 +19,7 @@ use crate::attempt::{AttemptRunner, HostEnvironment};
 use crate::beats::{BeatSettings, BeatTopic, BeatWires, SharedStatus, start_beats};
 use crate::bells::{BellTopic, OwnBell, listen};
 use crate::causes::with_sources;
+use crate::confinement::Confinement;
 use crate::container::ContainerEngine;
 use crate::dispatcher::{Dispatcher, DispatcherSettings};
 use crate::events::{FetchFailure, Life, WorkerAction, WorkerEvent};
@@ -94,6 +95,8 @@ pub struct WorkerReady {
     pub types: Vec<String>,
     /// Types it knows but cannot serve, and why.
     pub unserved: Vec<(String, String)>,
+    /// What confines its agents.
+    pub confinement: Option<Confinement>,
 }
 
 /// Runs a worker until it has been told to end and all its tasks have ended.
@@ -116,6 +119,7 @@ pub async fn run_worker(
     let runner = AttemptRunner::new(launcher.clone(), root, host)
         .map_err(|source| WorkerError::Host { what: "prepare launching agents", source })?
         .with_containers(containers.clone());
+    let settings = WorkerSettings { confinement: Some(runner.confine_as(&name.name).await), ..settings };
     let (mut service, ready) = Service::set_up(settings, options, name, launcher.clone(), runner).await?;
     service.keep(containers.clone().remove_leftovers_again_and_again());
     on_ready(&ready);
@@ -166,6 +170,7 @@ impl Service {
             name: name.name.clone(),
             types: types.iter().map(AgentSlug::to_string).collect(),
             unserved,
+            confinement: settings.confinement.clone(),
         };
         let place = JournalPlace::of(runner.root().path(), &name.name);
         let ttl = settings.state_ttl.as_millis() as u64;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use crate::confinement::Confinement;
 use indexmap::IndexMap;
 use maestro_model::agent_type::AgentType;
 use maestro_model::ids::{AgentSlug, TaskId};
@@ -47,6 +48,8 @@ pub struct WorkerSettings {
     pub snapshot_folder: PathBuf,
     /// How long finished workspaces stay.
     pub workspace_retention: Duration,
+    /// What confines agents here; none = not found out yet, which the worker does when it starts.
+    pub confinement: Option<Confinement>,
     /// The version that is shown.
     pub version: String,
     /// Told of every claim, for whoever measures.

@@ -3,7 +3,9 @@
 use indexmap::IndexMap;
 use maestro_model::agent_type::AgentType;
 use maestro_model::ids::AgentSlug;
+use maestro_worker::confinement::Confinement;
 use maestro_worker::service::servable;
+use maestro_worker::settings::WorkerSettings;
 
 use super::CheckEntry;
 use crate::agent_files::AgentFiles;
@@ -11,7 +13,11 @@ use crate::config::settings::Settings;
 use crate::engine::worker_settings;
 
 /// Looks at every type that is registered or lies on this host; registered ones count first, as for a worker.
-pub(super) fn checks(settings: &Settings, registered: IndexMap<AgentSlug, AgentType>) -> Vec<CheckEntry> {
+pub(super) fn checks(
+    settings: &Settings,
+    registered: IndexMap<AgentSlug, AgentType>,
+    confinement: &Confinement,
+) -> Vec<CheckEntry> {
     let mut entries = Vec::new();
     let files = AgentFiles::find(&settings.agents_dirs());
     let mut known = registered;
@@ -30,6 +36,7 @@ pub(super) fn checks(settings: &Settings, registered: IndexMap<AgentSlug, AgentT
     }
     known.sort_keys();
     let worker = worker_settings(settings, IndexMap::new());
+    let worker = WorkerSettings { confinement: Some(confinement.clone()), ..worker };
     let (served, unserved) = servable(&worker, &known);
     for (slug, agent) in &known {
         let check = format!("agent {slug}");

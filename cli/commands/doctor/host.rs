@@ -1,6 +1,5 @@
-//! Checks of this host: settings, workspace root, programs, and what its kernel could confine agents with.
+//! Checks of this host: settings, workspace root, programs.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use maestro_worker::launch::find_program;
@@ -33,7 +32,6 @@ pub(super) fn checks(settings: &Settings) -> Vec<CheckEntry> {
         )),
     }
     entries.push(redis_server());
-    entries.push(confinement());
     entries
 }
 
@@ -115,31 +113,10 @@ fn redis_server() -> CheckEntry {
     }
 }
 
-/// What the kernel offers. None of it is used by this version, and that is said.
-fn confinement() -> CheckEntry {
-    let text = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let kernel = text("/proc/sys/kernel/osrelease");
-    let landlock = text("/sys/kernel/security/lsm").split(',').any(|module| module.trim() == "landlock");
-    let cgroup_v2 = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
-    let user_namespaces =
-        text("/proc/sys/user/max_user_namespaces").trim().parse().is_ok_and(|max: u64| max > 0)
-            && text("/proc/sys/kernel/unprivileged_userns_clone").trim() != "0";
-    let offers = [("landlock", landlock), ("cgroup v2", cgroup_v2), ("user namespaces", user_namespaces)];
-    let word = |there: bool| if there { "yes" } else { "not seen" };
-    let offers: Vec<String> = offers.iter().map(|(name, there)| format!("{name} {}", word(*there))).collect();
-    CheckEntry::warn(
-        "confinement",
-        format!(
-            "agents run as processes of the worker's user and are not confined (kernel {}: {})",
-            kernel.trim(),
-            offers.join(", ")
-        ),
-        "run only agents you trust with what that user may read and write",
-    )
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::super::Health;
     use super::*;
 

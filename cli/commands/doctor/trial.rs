@@ -1,24 +1,29 @@
 //! `doctor --agent`: launches one type's program in a scratch folder, and looks for all else that the type
 //! names: its home, further paths, template and secrets.
 //!
-//! The program is asked for its version, which costs nothing and needs no model. Nothing confines it in
-//! this version, and that is said.
+//! The program is asked for its version, which costs nothing and needs no model, and confined as a task's agent
+//! would be: what it cannot reach then it says itself.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read};
 use std::os::unix::fs::DirBuilderExt;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use indexmap::IndexMap;
-use maestro_model::agent_type::{AgentType, HomeChoice, Isolation};
+use maestro_model::agent_type::{AgentType, HomeChoice, Isolation, PromptVia};
+use maestro_model::attempt::AttemptOutcome;
+use maestro_model::ids::{Attempt, RunId, TaskId};
+use maestro_model::task::Reason;
 use maestro_model::template::is_plain_text;
-use maestro_worker::launch::find_program;
+use maestro_worker::attempt::{AttemptOrder, AttemptRunner, HostEnvironment};
+use maestro_worker::confinement::Confinement;
+use maestro_worker::launch::{Launcher, LauncherCommand, MainEnd, TreeEnd, find_program};
 use maestro_worker::service::servable;
+use maestro_worker::settings::WorkerSettings;
+use maestro_worker::workspace::{WorkspacePlace, WorkspaceRoot};
 use rustix::fs::{Access, access};
-use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::CheckEntry;
 use super::agents::split_mend;
@@ -26,7 +31,7 @@ use crate::agent_files::AgentFiles;
 use crate::cluster::open_store;
 use crate::commands::CommandContext;
 use crate::config::settings::Settings;
-use crate::engine::worker_settings;
+use crate::engine::{host_confinement, worker_settings};
 use crate::failure::Failure;
 use crate::ids::closest;
 use crate::output::moment::duration;
@@ -35,8 +40,6 @@ use crate::output::moment::duration;
 const QUESTION: &str = "--version";
 /// Longest time it may take to answer.
 const ANSWER_WAIT: Duration = Duration::from_secs(20);
-/// How often it is looked whether it has ended.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Bytes read of what it says.
 const ANSWER_BYTES: u64 = 4096;
 /// The way to mend a path that is missing.
@@ -52,11 +55,12 @@ pub(super) fn checks(
     context: &CommandContext,
 ) -> Result<Vec<CheckEntry>, Failure> {
     let agent = find_type(slug, settings, context)?;
-    let mut entries = vec![served(&agent, settings)];
+    let confinement = answer_of(context, async { Ok(host_confinement().await) })?;
+    let mut entries = vec![served(&agent, settings, &confinement)];
     let home = home_of(&agent);
     match Scratch::make(&settings.workspace_root()) {
         Ok(scratch) => {
-            entries.extend(program(&agent, settings, &scratch, home.as_deref()));
+            entries.extend(program(&agent, settings, &scratch, (context, &confinement)));
             entries.push(home_entry(&agent, home.as_deref()));
         }
         Err(error) => entries.push(CheckEntry::fail(
@@ -68,8 +72,21 @@ pub(super) fn checks(
     entries.extend(paths(&agent, home.as_deref()));
     entries.extend(secrets(&agent));
     entries.extend(passed_on(&agent));
-    entries.push(confinement(&agent));
+    entries.push(confined(&agent, &confinement));
     Ok(entries)
+}
+
+/// Waits for something that answers more than whether it went well.
+fn answer_of<T>(
+    context: &CommandContext,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let mut answer = None;
+    context.block_on(0, async {
+        answer = Some(work.await?);
+        Ok(crate::exit::Exit::Done)
+    })?;
+    Ok(answer.expect("work that fails has returned above"))
 }
 
 /// The type as the cluster has it, else as this host does. Without a cluster this host's counts.
@@ -100,9 +117,11 @@ fn find_type(slug: &str, settings: &Settings, context: &CommandContext) -> Resul
 }
 
 /// Whether a worker on this host would serve it.
-fn served(agent: &AgentType, settings: &Settings) -> CheckEntry {
+fn served(agent: &AgentType, settings: &Settings, confinement: &Confinement) -> CheckEntry {
     let known = IndexMap::from([(agent.slug.clone(), agent.clone())]);
-    let (_, unserved) = servable(&worker_settings(settings, IndexMap::new()), &known);
+    let worker = worker_settings(settings, IndexMap::new());
+    let worker = WorkerSettings { confinement: Some(confinement.clone()), ..worker };
+    let (_, unserved) = servable(&worker, &known);
     match unserved.first() {
         None => CheckEntry::ok("served", format!("a worker on this host serves `{}`", agent.slug)),
         Some((_, reason)) => {
@@ -169,7 +188,7 @@ fn program(
     agent: &AgentType,
     settings: &Settings,
     scratch: &Scratch,
-    home: Option<&Path>,
+    (context, confinement): (&CommandContext, &Confinement),
 ) -> Option<CheckEntry> {
     let word = match agent.command.as_deref() {
         Some([]) => return Some(CheckEntry::ok("program", "it launches nothing")),
@@ -184,20 +203,27 @@ fn program(
     // A worker would not serve it, which has been said.
     let found = find_program(word.as_ref(), &path, Path::new("/"))?;
     let begun = Instant::now();
-    let ended = start(&found, scratch, home).and_then(|mut child| wait(&mut child));
+    let ended = answer_of(context, ask(agent, &found, &scratch.path, confinement));
     let took = duration(begun.elapsed().as_millis() as u64);
     let shown = found.display();
     Some(match ended {
-        Ok(Some(status)) => answered(&format!("`{shown} {QUESTION}`"), status, &scratch.path, &took),
-        Ok(None) => CheckEntry::fail(
+        Ok(Trial { tree: Some(tree), said, in_time: true }) => {
+            answered(&format!("`{shown} {QUESTION}`"), tree, &said, &took)
+        }
+        Ok(Trial { in_time: false, .. }) => CheckEntry::fail(
             "program",
             format!("`{shown} {QUESTION}` did not end within {} s and was killed", ANSWER_WAIT.as_secs()),
             "start it by hand as this user: it may wait for a login or for a network",
         ),
-        Err(error) => CheckEntry::fail(
+        Ok(Trial { said, .. }) => CheckEntry::fail(
             "program",
-            format!("`{shown}` cannot be started: {error}"),
+            format!("`{shown}` cannot be started: {said}"),
             "look at its rights, and at the interpreter its first line names",
+        ),
+        Err(failure) => CheckEntry::fail(
+            "program",
+            format!("`{shown}` cannot be tried: {}", failure.one_line()),
+            "look at the rights of `MAESTRO_WORKSPACE_ROOT`",
         ),
     })
 }
@@ -209,62 +235,79 @@ fn kilo(settings: &Settings) -> String {
     if !is_given && on_path { "kilo".to_owned() } else { given.display().to_string() }
 }
 
-/// With the environment that an agent gets, as far as every type has it.
-fn start(program: &Path, scratch: &Scratch, home: Option<&Path>) -> io::Result<Child> {
-    let folder = &scratch.path;
-    let mut command = Command::new(program);
-    command.arg(QUESTION).current_dir(folder).env_clear().process_group(0);
-    command.env("HOME", home.unwrap_or(folder)).env("TMPDIR", folder);
-    for name in ["PATH", "LANG", "TZ"] {
-        if let Some(value) = std::env::var_os(name) {
-            command.env(name, value);
-        }
-    }
-    command.stdin(Stdio::null());
-    command.stdout(File::create(folder.join("stdout"))?).stderr(File::create(folder.join("stderr"))?);
-    command.spawn()
+/// How a trial ended.
+struct Trial {
+    /// The program's end; none if it did not start.
+    tree: Option<TreeEnd>,
+    /// The first line it said, or why it did not start.
+    said: String,
+    in_time: bool,
 }
 
-/// Waits for its end; none if it had to be killed. Nothing of its group is left.
-fn wait(child: &mut Child) -> io::Result<Option<ExitStatus>> {
-    let begun = Instant::now();
-    let ended = loop {
-        if let Some(status) = child.try_wait()? {
-            break Some(status);
-        }
-        if begun.elapsed() > ANSWER_WAIT {
-            break None;
-        }
-        std::thread::sleep(LOOK_EVERY);
+/// Asks the program as a task would start it: the same launcher, confinement, limits, home and environment.
+async fn ask(
+    agent: &AgentType,
+    program: &Path,
+    scratch: &Path,
+    confinement: &Confinement,
+) -> Result<Trial, Failure> {
+    let failed = |error: &dyn std::error::Error| Failure::unavailable(error.to_string());
+    let root = WorkspaceRoot::open(scratch).map_err(|error| failed(&error))?;
+    let launcher = Launcher::new(LauncherCommand::this_program());
+    let runner = AttemptRunner::new(launcher.clone(), root, HostEnvironment::of_this_process())
+        .map_err(|error| failed(&error))?;
+    runner.confine_with(confinement.clone());
+    let order = trial_order(agent, program);
+    let place = WorkspacePlace::Task;
+    let log = runner.root().paths(&order.agent.slug, &order.task, order.attempt, place).log();
+    let end = runner.attempt(order, None).run().await;
+    launcher.close().await;
+    let in_time = !matches!(end.report.outcome, AttemptOutcome::Failed { reason: Reason::Timeout, .. });
+    let said = match end.tree {
+        Some(_) => first_line(&log).unwrap_or_default(),
+        None => end.report.message.unwrap_or_default(),
     };
-    if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
-        // Nobody left in it is what is hoped for.
-        let _ = kill_process_group(group, Signal::KILL);
-    }
-    if ended.is_none() {
-        child.wait()?;
-    }
-    Ok(ended)
+    Ok(Trial { tree: end.tree, said, in_time })
 }
 
-fn answered(command: &str, status: ExitStatus, folder: &Path, took: &str) -> CheckEntry {
-    let line = ["stdout", "stderr"].iter().find_map(|name| first_line(&folder.join(name)));
-    let said = line.map(|line| format!(": {line}")).unwrap_or_default();
-    let mend = "start it by hand as this user; programs that miss a library or an interpreter end like this";
-    match (status.code(), status.signal()) {
-        (Some(0), _) => CheckEntry::ok("program", format!("{command} answered in {took}{said}")),
-        (Some(code @ (126 | 127)), _) => {
+/// Without the secrets, whose absence is told apart from this.
+fn trial_order(agent: &AgentType, program: &Path) -> AttemptOrder {
+    let agent = AgentType { secrets: IndexMap::new(), prompt_via: PromptVia::Arg, ..agent.clone() };
+    let env = agent.env.iter().filter(|(_, value)| is_plain_text(value));
+    AttemptOrder {
+        task: TaskId { run: RunId::random(0), index: 0 },
+        attempt: Attempt(1),
+        step: "trial".parse().expect("a lawful id"),
+        workflow: "doctor".to_owned(),
+        worker: "doctor".parse().expect("a lawful name"),
+        argv: vec![program.display().to_string(), QUESTION.to_owned()],
+        env: env.map(|(name, value)| (name.clone(), value.clone())).collect(),
+        prompt: String::new(),
+        place: WorkspacePlace::Task,
+        template: None,
+        copy_of: None,
+        timeout: ANSWER_WAIT,
+        stall_timeout: None,
+        grace: Duration::ZERO,
+        agent: Arc::new(agent),
+    }
+}
+
+fn answered(command: &str, tree: TreeEnd, said: &str, took: &str) -> CheckEntry {
+    let said = if said.is_empty() { String::new() } else { format!(": {said}") };
+    let mend = "start it by hand as this user; if it starts there, name in `paths` what it needs beside the system's folders";
+    match tree.main {
+        MainEnd::Exited(0) => CheckEntry::ok("program", format!("{command} answered in {took}{said}")),
+        MainEnd::Exited(code @ (126 | 127)) => {
             CheckEntry::fail("program", format!("{command} ended with {code}{said}"), mend)
         }
         // Not every program knows the question; that it starts and ends is what matters.
-        (Some(code), _) => {
+        MainEnd::Exited(code) => {
             CheckEntry::ok("program", format!("{command} starts (it ended with {code} in {took}{said})"))
         }
-        (None, signal) => CheckEntry::fail(
-            "program",
-            format!("{command} was ended by signal {}{said}", signal.unwrap_or_default()),
-            mend,
-        ),
+        MainEnd::Signaled(signal) => {
+            CheckEntry::fail("program", format!("{command} was ended by signal {signal}{said}"), mend)
+        }
     }
 }
 
@@ -337,7 +380,7 @@ fn passed_on(agent: &AgentType) -> Option<CheckEntry> {
     Some(CheckEntry::ok("variables", format!("set here: {}; not set: {}", list(&set), list(&unset))))
 }
 
-fn confinement(agent: &AgentType) -> CheckEntry {
+fn confined(agent: &AgentType, found: &Confinement) -> CheckEntry {
     if agent.isolate_with == Isolation::None {
         return CheckEntry::warn(
             "confinement",
@@ -345,9 +388,5 @@ fn confinement(agent: &AgentType) -> CheckEntry {
             "leave the line out where the program works confined",
         );
     }
-    CheckEntry::warn(
-        "confinement",
-        "not confined in this version: it reaches all that this user reaches (files, sockets, processes, loopback)",
-        "run only agents you trust with what that user may read and write",
-    )
+    super::confinement::whole(found)
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use clap::Args;
 use maestro_model::ids::AgentSlug;
+use maestro_worker::confinement::Confinement;
 use maestro_worker::settings::WorkerSettings;
 
 use crate::catalogue::local_agents;
@@ -61,7 +62,8 @@ pub(crate) fn run(args: WorkerStartArgs, context: &CommandContext) -> Outcome {
         let (mut running, ready) = RunningWorker::start(worker, options).await?;
         tracing::info!(
             worker = %ready.name, concurrency, agents = %ready.types.join(","),
-            "serving; agents run as processes of this user, not confined"
+            "serving; agents are {}",
+            ready.confinement.as_ref().map(Confinement::said).unwrap_or_default()
         );
         for (slug, reason) in &ready.unserved {
             tracing::info!("agent type `{slug}` is not served: {reason}");

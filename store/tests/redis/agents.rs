@@ -35,6 +35,7 @@ impl HandWorker {
             version: "1.2.0".to_owned(),
             labels: Default::default(),
             confinement: Vec::new(),
+            isolation: None,
         };
         let types = ["noop".to_owned()];
         let attached = store.attach(&incarnation, name, &types, LEASE, false, &about).await;

@@ -22,6 +22,7 @@ async fn attach(store: &Store) -> Incarnation {
         version: "1.2.0".to_owned(),
         labels: Default::default(),
         confinement: Vec::new(),
+        isolation: None,
     };
     let incarnation = Incarnation::random();
     let types = ["noop".to_owned()];

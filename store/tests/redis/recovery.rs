@@ -63,6 +63,7 @@ fn about() -> AboutProcess {
         version: "1.2.0".to_owned(),
         labels: Default::default(),
         confinement: Vec::new(),
+        isolation: None,
     }
 }
 

@@ -85,6 +85,7 @@ impl Actor {
             version: "1.2.0".to_owned(),
             labels: Default::default(),
             confinement: Vec::new(),
+            isolation: None,
         }
     }
 

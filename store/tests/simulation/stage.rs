@@ -219,6 +219,7 @@ pub fn about() -> AboutProcess {
         version: "1.2.0".to_owned(),
         labels: Default::default(),
         confinement: Vec::new(),
+        isolation: None,
     }
 }
 

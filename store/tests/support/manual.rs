@@ -28,6 +28,7 @@ impl ManualWorker {
             version: "1.2.0".to_owned(),
             labels: Default::default(),
             confinement: Vec::new(),
+            isolation: None,
         };
         let types = ["noop".to_owned()];
         let lease = Duration::from_secs(300);

@@ -107,6 +107,7 @@ impl Cluster {
             version: "1.2.0".to_owned(),
             labels: std::collections::BTreeMap::new(),
             confinement: Vec::new(),
+            isolation: None,
         };
         let attached = self.store.attach(&incarnation, name, &types, LEASE, false, &about);
         self.wait(attached).expect("attached");

@@ -9,9 +9,12 @@ use super::ending::StartError;
 use super::environment::HostEnvironment;
 use super::files::OwnPlaces;
 use super::order::AttemptOrder;
+use super::walls::{AttemptLimits, walls_of};
+use crate::confinement::{AttemptGroup, Confinement};
 use crate::container::{AgentContainer, ContainerError, ContainerOrder, Readied, progress_lines};
 use crate::launch::{AgentProcess, LaunchError, LaunchFds, LaunchSpec, Launcher};
 use crate::log_capture::{AgentEnds, OutputCapture};
+use crate::workspace::WorkspaceRoot;
 
 /// All an agent is started with.
 pub(super) struct Beginning<'a> {
@@ -23,20 +26,42 @@ pub(super) struct Beginning<'a> {
     pub(super) ends: AgentEnds,
 }
 
+/// What processes are started with on this host.
+pub(super) struct ProcessHost<'a> {
+    pub(super) launcher: &'a Launcher,
+    pub(super) root: &'a WorkspaceRoot,
+    pub(super) host: &'a HostEnvironment,
+    pub(super) confinement: &'a Confinement,
+    /// Standard input of whoever is given nothing to read.
+    pub(super) null: &'a OwnedFd,
+}
+
 impl Beginning<'_> {
-    /// `null` is its standard input if it is given nothing to read.
+    /// Behind the walls and in the group that its type and its host allow. `door` is its side door.
     pub(super) async fn start_process(
         self,
-        launcher: &Launcher,
-        null: &OwnedFd,
+        host: ProcessHost<'_>,
+        door: Option<&Path>,
         given_up: impl Future<Output = ()>,
-    ) -> Result<AgentProcess, StartError> {
-        let AgentEnds { stdout, stderr } = &self.ends;
-        let argv = self.order.argv.iter().map(Into::into).collect();
-        let spec = LaunchSpec { argv, env: self.env, cwd: self.files.inside.folder.clone() };
-        let stdin = self.stdin.as_ref().unwrap_or(null);
-        let fds = LaunchFds { stdin: stdin.as_fd(), stdout: stdout.as_fd(), stderr: stderr.as_fd() };
-        Ok(launcher.launch_unless(&spec, fds, given_up).await?)
+    ) -> Result<(AgentProcess, Option<AttemptGroup>), StartError> {
+        let (order, inside) = (self.order, &self.files.inside);
+        let walls = walls_of(order, inside, door, (host.root, host.host, host.confinement))?;
+        let limits = AttemptLimits::of(order, host.confinement)?;
+        let spec = LaunchSpec {
+            argv: order.argv.iter().map(Into::into).collect(),
+            env: self.env,
+            cwd: inside.folder.clone(),
+            walls,
+            data_bytes_max: limits.data_bytes_max,
+        };
+        let fds = LaunchFds {
+            stdin: self.stdin.as_ref().unwrap_or(host.null).as_fd(),
+            stdout: self.ends.stdout.as_fd(),
+            stderr: self.ends.stderr.as_fd(),
+            groups: &limits.entrances,
+        };
+        let process = host.launcher.launch_unless(&spec, fds, given_up).await?;
+        Ok((process, limits.group))
     }
 
     /// What is said of a pull meanwhile goes into the log. Given up, whatever was made is removed.

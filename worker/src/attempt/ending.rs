@@ -84,6 +84,8 @@ pub(super) struct EndingFacts {
     pub(super) answer: Option<AnswerFindings>,
     /// The last line on standard error.
     pub(super) last_error_line: String,
+    /// Whether the kernel killed any of its processes because of its limit on memory.
+    pub(super) ran_out_of_memory: bool,
 }
 
 /// Files that count only for some ends, and are read only then.
@@ -236,9 +238,10 @@ impl StartError {
                 | LaunchError::InterpreterMissing { .. } => (Reason::Infra, Some(BrokenPart::Binary)),
                 LaunchError::Workspace { .. } => (Reason::Infra, Some(BrokenPart::Workspaces)),
                 LaunchError::Malformed { .. } | LaunchError::TooLarge => (Reason::Config, None),
-                LaunchError::Host { .. } | LaunchError::LauncherLost { .. } => {
-                    (Reason::Infra, Some(BrokenPart::Launcher))
-                }
+                LaunchError::Host { .. }
+                | LaunchError::Unwalled { .. }
+                | LaunchError::Confinement { .. }
+                | LaunchError::LauncherLost { .. } => (Reason::Infra, Some(BrokenPart::Launcher)),
             },
         }
     }
@@ -314,6 +317,7 @@ mod tests {
             result: "out".to_owned(),
             answer: None,
             last_error_line: String::new(),
+            ran_out_of_memory: false,
         }
     }
 

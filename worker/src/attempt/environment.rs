@@ -43,7 +43,7 @@ impl HostEnvironment {
     }
 
     /// The HOME of the worker's user.
-    fn home(&self) -> &OsStr {
+    pub(super) fn home(&self) -> &OsStr {
         self.get("HOME").unwrap_or(OsStr::new("/"))
     }
 

@@ -27,6 +27,7 @@ mod prepare;
 mod run;
 mod secrets;
 mod stop;
+mod walls;
 
 pub use ending::{AttemptEnd, BrokenPart};
 pub use environment::HostEnvironment;

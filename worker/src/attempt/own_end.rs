@@ -20,13 +20,17 @@ use crate::workspace::OwnFileError;
 
 /// The report of an agent that ended by itself.
 pub(super) fn conclude_own_end(main: MainEnd, facts: EndingFacts, files: &impl OwnFiles) -> AttemptReport {
-    let EndingFacts { result, answer, last_error_line, .. } = facts;
+    let EndingFacts { result, answer, last_error_line, ran_out_of_memory, .. } = facts;
     let model_use = answer.as_ref().and_then(AnswerFindings::told_use);
     let found = answer
         .filter(|found| found.events > 0)
         .unwrap_or(AnswerFindings { answer: Some(result), ..AnswerFindings::default() });
     let report = if main == MainEnd::Exited(0) {
+        // What lost a part of itself and still came to its end is judged by its end.
         conclude_success(found, files)
+    } else if ran_out_of_memory {
+        let message = "the kernel ended a process of the agent at its limit on memory (`resources.memory`)";
+        AttemptReport::failed(Reason::Oom, None, message)
     } else {
         conclude_failure(main, found, last_error_line, files)
     };
@@ -152,6 +156,7 @@ mod tests {
             result: "plain words".to_owned(),
             answer: Some(answer),
             last_error_line: "a warning".to_owned(),
+            ran_out_of_memory: false,
         };
         conclude_own_end(main, facts, files)
     }

@@ -76,6 +76,7 @@ impl Preparation {
         if self.files.are_boxed() {
             make_folder(&self.files.outside.own)?;
             make_folder(&self.files.outside.tmp())?;
+            make_folder(&self.files.outside.out())?;
         }
         if self.agent.home == HomeChoice::Workspace {
             let home = self.files.home();

@@ -9,12 +9,13 @@ use std::time::{Duration, SystemTime};
 use indexmap::IndexMap;
 use jiff::Zoned;
 use maestro_model::agent_type::Isolation;
+use maestro_model::ids::WorkerName;
 use maestro_model::output_file::{OUTPUT_FILE_BYTES_MAX, parse_output_file};
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::agent::{AgentExit, RunningTree};
-use super::begin::Beginning;
+use super::begin::{Beginning, ProcessHost};
 use super::ending::{
     AttemptEnd, EndingCause, EndingFacts, MESSAGE_BYTES_MAX, OutputsError, OwnFiles, StartError, bounded,
     conclude, stopped_before_start, unstarted, without_start,
@@ -25,8 +26,10 @@ use super::masking::{hide_in_findings, hide_secrets};
 use super::order::AttemptOrder;
 use super::prepare::{Preparation, Prepared};
 use super::secrets::SECRET_BYTES_MAX;
+
 use super::stop::{AttemptHandle, LiveOutput, StopKind, StopRequest};
 use crate::answer::AnswerReader;
+use crate::confinement::{AttemptGroup, Confinement, ControlGroups};
 use crate::container::{ContainerEngine, ContainerError, Readied};
 use crate::launch::{KILL_ANSWER_LIMIT, LaunchError, Launcher};
 use crate::log_capture::{LogSender, OutputCapture, OutputStream, SecretMask};
@@ -51,6 +54,14 @@ struct RunnerShared {
     host: HostEnvironment,
     null: OwnedFd,
     containers: OnceLock<ContainerEngine>,
+    confinement: OnceCell<Confinement>,
+}
+
+impl RunnerShared {
+    /// Found out when it is first needed.
+    async fn confinement(&self) -> &Confinement {
+        self.confinement.get_or_init(|| Confinement::find(&self.launcher)).await
+    }
 }
 
 impl AttemptRunner {
@@ -60,8 +71,9 @@ impl AttemptRunner {
     /// If `/dev/null` cannot be opened.
     pub fn new(launcher: Launcher, root: WorkspaceRoot, host: HostEnvironment) -> io::Result<AttemptRunner> {
         let null = OpenOptions::new().read(true).open("/dev/null")?.into();
-        let containers = OnceLock::new();
-        Ok(AttemptRunner { shared: Arc::new(RunnerShared { launcher, root, host, null, containers }) })
+        let (containers, confinement) = (OnceLock::new(), OnceCell::new());
+        let shared = RunnerShared { launcher, root, host, null, containers, confinement };
+        Ok(AttemptRunner { shared: Arc::new(shared) })
     }
 
     /// Lets attempts of types with `isolate_with: docker` run. Without this they fail. The first engine counts.
@@ -74,6 +86,26 @@ impl AttemptRunner {
     /// The engine for containers, if there is one.
     pub fn containers(&self) -> Option<&ContainerEngine> {
         self.shared.containers.get()
+    }
+
+    /// What confines its agents.
+    pub async fn confinement(&self) -> &Confinement {
+        self.shared.confinement().await
+    }
+
+    /// Confines its agents by all that the host has, as the worker of this name.
+    pub async fn confine_as(&self, name: &WorkerName) -> Confinement {
+        let owner = format!("{}\0{name}", self.shared.root.path().display());
+        let found = Confinement::find(&self.shared.launcher).await;
+        let confinement = found.with_groups(ControlGroups::open(&owner));
+        self.confine_with(confinement.clone());
+        confinement
+    }
+
+    /// Confines its agents by this, instead of all that the host has. Must be said before the first of them.
+    pub fn confine_with(&self, confinement: Confinement) {
+        let known = self.shared.confinement.set(confinement);
+        debug_assert!(known.is_ok(), "agents run already, confined otherwise");
     }
 
     /// Where the attempt of an order works: templates of its command may name these paths.
@@ -201,14 +233,22 @@ impl AttemptRun {
             sleep(STOP_PATIENCE).await;
         };
         let beginning = Beginning { order: &order, files, env, stdin: prepared.stdin, ends };
-        let agent = match readied {
+        let (agent, group) = match readied {
             None => {
-                RunningTree::Process(beginning.start_process(&shared.launcher, &shared.null, given_up).await?)
+                let host = ProcessHost {
+                    launcher: &shared.launcher,
+                    root: &shared.root,
+                    host: &shared.host,
+                    confinement: shared.confinement().await,
+                    null: &shared.null,
+                };
+                let (process, group) = beginning.start_process(host, door.as_deref(), given_up).await?;
+                (RunningTree::Process(process), group)
             }
             Some(readied) => {
                 let host = (&shared.host, shared.root.path());
                 let started = beginning.start_container(readied, host, door, &mut capture, given_up).await?;
-                RunningTree::Container(started)
+                (RunningTree::Container(started), None)
             }
         };
         // Who connected since the launch has been waiting. Where the agent's processes are not seen, nobody
@@ -223,6 +263,7 @@ impl AttemptRun {
         });
         Ok(RunningAgent {
             agent,
+            group,
             door,
             capture,
             mask,
@@ -263,6 +304,7 @@ async fn stop_asked(stopped: &mut watch::Receiver<StopRequest>) -> StopKind {
 /// An attempt whose agent runs.
 struct RunningAgent {
     agent: RunningTree,
+    group: Option<AttemptGroup>,
     door: Option<OpenDoor>,
     capture: OutputCapture,
     mask: Option<Arc<SecretMask>>,
@@ -428,6 +470,7 @@ impl RunningAgent {
             result: self.capture.result(),
             answer,
             last_error_line: self.capture.last_error_line(),
+            ran_out_of_memory: self.group.as_ref().is_some_and(AttemptGroup::ran_out_of_memory),
         };
         let (mut report, broken) = conclude(facts, &AttemptFiles { paths, mask: self.mask.as_deref() });
         if let Some(mask) = &self.mask {

@@ -5,25 +5,26 @@
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::fs::MemfdFlags;
 use rustix::io::Errno;
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::timeout;
 
 use super::error::LaunchError;
-use super::launcher::LAUNCHER_COMMAND;
 use super::link::{LauncherLink, PacketSocket, SupervisorLink};
 use super::program::{DEFAULT_PATH, candidates, find_program};
+use super::spec::{GROUPS_MAX, LaunchFds, LaunchSpec, LauncherCommand};
 use super::tree::KILL_LIMIT;
 use super::wire::{
     LauncherReply, LauncherRequest, PACKET_BYTES_MAX, START_BYTES_MAX, StartOrder, StartStep,
-    SupervisorReply, SupervisorRequest, TreeEnd, TreeEndCause,
+    SupervisorReply, SupervisorRequest, TreeEnd, TreeEndCause, WallKind,
 };
+use super::wire_order::WallOrder;
 
 /// Most supervisors that wait for another agent; more are let go when their agent has ended.
 const IDLE_SUPERVISORS_MAX: usize = 32;
@@ -31,51 +32,10 @@ const IDLE_SUPERVISORS_MAX: usize = 32;
 const START_LIMIT: Duration = Duration::from_secs(30);
 /// Longest wait for a killed tree's end before its supervisor is given up: its own limit and a bit.
 pub const KILL_ANSWER_LIMIT: Duration = KILL_LIMIT.saturating_add(Duration::from_secs(2));
+/// Longest wait for a supervisor to build its walls.
+const WALLS_LIMIT: Duration = Duration::from_secs(10);
 /// How often a start asks for a supervisor, a new launcher included, before it gives up.
 const SUPERVISOR_TRIES_MAX: u32 = 2;
-
-/// How a launcher process is started.
-#[derive(Debug, Clone)]
-pub struct LauncherCommand {
-    /// The program; it must call [`launcher_main`](super::launcher_main) first of all.
-    pub program: PathBuf,
-    /// Its arguments.
-    pub args: Vec<OsString>,
-}
-
-impl LauncherCommand {
-    /// The running program itself, also if its file has been replaced meanwhile.
-    pub fn this_program() -> LauncherCommand {
-        LauncherCommand::of("/proc/self/exe")
-    }
-
-    /// Another program that hosts a launcher.
-    pub fn of(program: impl Into<PathBuf>) -> LauncherCommand {
-        LauncherCommand { program: program.into(), args: vec![LAUNCHER_COMMAND.into()] }
-    }
-}
-
-/// An agent to be started.
-#[derive(Debug, Clone)]
-pub struct LaunchSpec {
-    /// The argument list, never a shell; its first word is looked for on the PATH of `env`.
-    pub argv: Vec<OsString>,
-    /// The whole environment: nothing else reaches the agent.
-    pub env: Vec<(OsString, OsString)>,
-    /// The working directory.
-    pub cwd: PathBuf,
-}
-
-/// What becomes the agent's standard input, output and error.
-#[derive(Debug)]
-pub struct LaunchFds<'a> {
-    /// Read by the agent.
-    pub stdin: BorrowedFd<'a>,
-    /// Written by the agent.
-    pub stdout: BorrowedFd<'a>,
-    /// Written by the agent.
-    pub stderr: BorrowedFd<'a>,
-}
 
 /// How an agent's process ended, as far as its worker can know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,7 +72,17 @@ impl Launcher {
     /// # Errors
     /// `LauncherLost` if there is none to be had.
     pub async fn start(&self) -> Result<(), LaunchError> {
-        let supervisor = self.shared.supervisor().await?;
+        let supervisor = self.shared.supervisor(WallKind::Open).await?;
+        self.shared.keep(supervisor);
+        Ok(())
+    }
+
+    /// Tries whether walls of a kind can be built here; the supervisor that has them is kept for an agent.
+    ///
+    /// # Errors
+    /// `Unwalled` if they cannot.
+    pub async fn try_walls(&self, kind: WallKind) -> Result<(), LaunchError> {
+        let supervisor = self.shared.supervisor(kind).await?;
         self.shared.keep(supervisor);
         Ok(())
     }
@@ -137,9 +107,12 @@ impl Launcher {
         fds: LaunchFds<'_>,
         given_up: impl Future<Output = ()>,
     ) -> Result<AgentProcess, LaunchError> {
-        let order = start_order(spec)?;
-        let supervisor = self.shared.supervisor().await?;
-        send_order(&supervisor.socket, &order, fds)
+        let mut order = start_order(spec)?;
+        order.groups = fds.groups.len().min(GROUPS_MAX) as u32;
+        let rules = spec.walls.as_ref().and_then(|walls| walls.rules.as_deref());
+        let kind = spec.walls.as_ref().map_or(WallKind::Open, |walls| walls.kind);
+        let supervisor = self.shared.supervisor(kind).await?;
+        send_order(&supervisor.socket, &order, &fds, rules)
             .map_err(|errno| start_failure(spec, StartStep::Order, errno))?;
         let mut buffer = [0; 64];
         let packet = tokio::select! {
@@ -150,8 +123,8 @@ impl Launcher {
             self.shared.sweep(supervisor.pid).await;
             return Err(LaunchError::Host { source: io::ErrorKind::TimedOut.into() });
         };
-        let reply = match packet {
-            Ok(Some(packet)) => SupervisorReply::decode(&buffer[..packet.length]),
+        let (reply, name) = match packet {
+            Ok(Some(mut packet)) => (SupervisorReply::decode(&buffer[..packet.length]), packet.fds.pop()),
             Ok(None) => return Err(lost(io::ErrorKind::BrokenPipe.into())),
             Err(source) => return Err(lost(source)),
         };
@@ -159,13 +132,15 @@ impl Launcher {
             Ok(SupervisorReply::Started { pid }) => {
                 let shared = self.shared.clone();
                 let supervisor_pid = supervisor.pid;
+                // One that has ended meanwhile has no number any more.
+                let pid = name.map_or(pid, |name| number_of(&name).unwrap_or(supervisor_pid));
                 Ok(AgentProcess { pid, supervisor: Some(supervisor), supervisor_pid, is_over: false, shared })
             }
             Ok(SupervisorReply::NotStarted { step, errno }) => {
                 self.shared.keep(supervisor);
                 Err(start_failure(spec, step, Errno::from_raw_os_error(errno)))
             }
-            Ok(SupervisorReply::Ended(_)) | Err(_) => Err(lost(io::ErrorKind::InvalidData.into())),
+            Ok(_) | Err(_) => Err(lost(io::ErrorKind::InvalidData.into())),
         }
     }
 
@@ -181,8 +156,8 @@ impl Launcher {
 
 impl LauncherShared {
     /// A supervisor that waits for an agent: one that is idle, or a new one.
-    async fn supervisor(&self) -> Result<SupervisorLink, LaunchError> {
-        while let Some(supervisor) = self.pop_idle() {
+    async fn supervisor(&self, kind: WallKind) -> Result<SupervisorLink, LaunchError> {
+        while let Some(supervisor) = self.pop_idle(kind) {
             if supervisor.socket.is_quiet() {
                 return Ok(supervisor);
             }
@@ -190,8 +165,11 @@ impl LauncherShared {
         let mut link = self.link.lock().await;
         let mut last = io::ErrorKind::NotConnected.into();
         for _ in 0..SUPERVISOR_TRIES_MAX {
-            match self.ask_for_supervisor(&mut link).await {
-                Ok(LauncherAnswer::Supervisor(supervisor)) => return Ok(supervisor),
+            match self.ask_for_supervisor(&mut link, kind).await {
+                Ok(LauncherAnswer::Supervisor(supervisor)) => {
+                    drop(link);
+                    return walled(supervisor).await;
+                }
                 Ok(LauncherAnswer::Refused(source)) => return Err(LaunchError::Host { source }),
                 // A launcher that does not answer is of no use any more: closing the link ends it.
                 Err(error) => {
@@ -204,16 +182,20 @@ impl LauncherShared {
         Err(lost(last))
     }
 
-    async fn ask_for_supervisor(&self, link: &mut Option<LauncherLink>) -> io::Result<LauncherAnswer> {
+    async fn ask_for_supervisor(
+        &self,
+        link: &mut Option<LauncherLink>,
+        kind: WallKind,
+    ) -> io::Result<LauncherAnswer> {
         let link = match link {
             Some(link) => link,
             None => link.insert(LauncherLink::start(&self.command)?),
         };
-        let (reply, mut fds) = link.ask(LauncherRequest::Supervise).await?;
+        let (reply, mut fds) = link.ask(LauncherRequest::Supervise(kind)).await?;
         match (reply, fds.pop()) {
             (LauncherReply::Supervisor { pid }, Some(fd)) => {
                 let socket = PacketSocket::new(fd)?;
-                Ok(LauncherAnswer::Supervisor(SupervisorLink { socket, pid }))
+                Ok(LauncherAnswer::Supervisor(SupervisorLink { socket, pid, kind }))
             }
             (LauncherReply::Refused { errno }, _) => {
                 Ok(LauncherAnswer::Refused(io::Error::from_raw_os_error(errno)))
@@ -222,8 +204,10 @@ impl LauncherShared {
         }
     }
 
-    fn pop_idle(&self) -> Option<SupervisorLink> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    fn pop_idle(&self, kind: WallKind) -> Option<SupervisorLink> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = idle.iter().rposition(|supervisor| supervisor.kind == kind)?;
+        Some(idle.swap_remove(at))
     }
 
     /// Keeps a supervisor for the next agent, or lets it go if enough are kept.
@@ -337,6 +321,30 @@ impl AgentProcess {
     }
 }
 
+/// A new supervisor once its walls stand.
+async fn walled(supervisor: SupervisorLink) -> Result<SupervisorLink, LaunchError> {
+    if supervisor.kind == WallKind::Open {
+        return Ok(supervisor);
+    }
+    let mut buffer = [0; 64];
+    let packet = timeout(WALLS_LIMIT, supervisor.socket.receive(&mut buffer)).await;
+    let packet = packet.map_err(|_| lost(io::ErrorKind::TimedOut.into()))?.map_err(lost)?;
+    let packet = packet.ok_or_else(|| lost(io::ErrorKind::BrokenPipe.into()))?;
+    match SupervisorReply::decode(&buffer[..packet.length]) {
+        Ok(SupervisorReply::Ready) => Ok(supervisor),
+        Ok(SupervisorReply::Unwalled { step, errno }) => {
+            Err(LaunchError::Unwalled { step, source: io::Error::from_raw_os_error(errno) })
+        }
+        _ => Err(lost(io::ErrorKind::InvalidData.into())),
+    }
+}
+
+/// The process id, here, of the process that a descriptor names.
+fn number_of(name: &OwnedFd) -> Option<u32> {
+    let facts = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", name.as_raw_fd())).ok()?;
+    facts.lines().find_map(|line| line.strip_prefix("Pid:"))?.trim().parse().ok()
+}
+
 /// What a supervisor says last of its agent; none if it is gone, or says what makes no sense.
 async fn receive_end(supervisor: &PacketSocket) -> Option<TreeEnd> {
     let mut buffer = [0; 64];
@@ -364,6 +372,13 @@ fn start_order(spec: &LaunchSpec) -> Result<StartOrder, LaunchError> {
             .iter()
             .map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat())
             .collect(),
+        walls: spec.walls.as_ref().map(|walls| WallOrder {
+            entries: walls.entries.clone(),
+            has_rules: walls.rules.is_some(),
+            handled: walls.handled,
+        }),
+        groups: 0,
+        data_bytes_max: spec.data_bytes_max,
     };
     let texts = order.argv.iter().chain(&order.env).chain([&order.cwd]);
     if texts.into_iter().any(|text| text.contains(&0)) {
@@ -378,9 +393,16 @@ fn path_of(spec: &LaunchSpec) -> &OsStr {
 }
 
 /// An order that is too long for a packet goes into a memory file.
-fn send_order(supervisor: &PacketSocket, order: &StartOrder, fds: LaunchFds<'_>) -> Result<(), Errno> {
+fn send_order(
+    supervisor: &PacketSocket,
+    order: &StartOrder,
+    fds: &LaunchFds<'_>,
+    rules: Option<&OwnedFd>,
+) -> Result<(), Errno> {
     let bytes = order.encode();
     let mut passed = vec![fds.stdin, fds.stdout, fds.stderr];
+    passed.extend(rules.map(AsFd::as_fd));
+    passed.extend(fds.groups.iter().take(GROUPS_MAX).map(AsFd::as_fd));
     if bytes.len() <= PACKET_BYTES_MAX {
         return supervisor.send(&bytes, &passed);
     }
@@ -415,6 +437,7 @@ fn start_failure(spec: &LaunchSpec, step: StartStep, errno: Errno) -> LaunchErro
         (StartStep::Exec, Errno::ACCESS | Errno::NOEXEC | Errno::PERM | Errno::ISDIR | Errno::LOOP) => {
             LaunchError::ProgramRefused { program, source }
         }
+        (StartStep::Confine | StartStep::Limit, _) => LaunchError::Confinement { source },
         (StartStep::Order, Errno::PIPE | Errno::CONNRESET) => lost(source),
         _ => LaunchError::Host { source },
     }

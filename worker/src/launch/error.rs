@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::wire::WallStep;
+
 /// A start that did not happen.
 #[derive(Debug, thiserror::Error)]
 pub enum LaunchError {
@@ -48,6 +50,20 @@ pub enum LaunchError {
     /// The host has no more processes, memory or descriptors to give.
     #[error("cannot start a process: {source}")]
     Host {
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// Walls of this kind cannot be built on this host.
+    #[error("namespaces are refused ({step:?}): {source}")]
+    Unwalled {
+        /// What could not be done.
+        step: WallStep,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The walls of this one agent could not be built, or its limits not be set.
+    #[error("cannot confine the agent: {source}")]
+    Confinement {
         /// What the kernel said.
         source: io::Error,
     },

@@ -17,10 +17,11 @@ use rustix::net::{RecvFlags, SendFlags};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::socket::{packet_pair, receive_packet, send_packet};
-use super::supervisor::supervise;
+use super::supervisor::{supervise, supervise_within};
 use super::sys::{self, Reaped};
 use super::tree::{self, KILL_LIMIT};
-use super::wire::{LauncherReply, LauncherRequest};
+use super::view::WorkerUser;
+use super::wire::{LauncherReply, LauncherRequest, WallKind};
 
 /// The hidden word on the command line that makes this process a launcher.
 pub const LAUNCHER_COMMAND: &str = "__launcher";
@@ -109,7 +110,7 @@ impl LauncherProcess {
 
     fn on_request(&mut self, request: LauncherRequest) {
         match request {
-            LauncherRequest::Supervise => match self.fork_supervisor() {
+            LauncherRequest::Supervise(kind) => match self.fork_supervisor(kind) {
                 Ok((socket, pid)) => self.reply(LauncherReply::Supervisor { pid }, &[socket.as_fd()]),
                 Err(error) => {
                     let errno = error.raw_os_error().unwrap_or(libc::EIO);
@@ -127,13 +128,23 @@ impl LauncherProcess {
 
     /// The worker's end of a new supervisor's socket, and the supervisor's process id. Of the two ends only
     /// that one leaves this function, so that the supervisor sees its worker go.
-    fn fork_supervisor(&mut self) -> io::Result<(OwnedFd, u32)> {
+    fn fork_supervisor(&mut self, kind: WallKind) -> io::Result<(OwnedFd, u32)> {
         let (ours, theirs) = packet_pair()?;
         let launcher = rustix::process::getpid();
-        let pid = sys::fork(|| {
+        let user = WorkerUser::of_this_process();
+        let body = || {
             sys::close_inherited_except(&theirs);
-            supervise(theirs, launcher)
-        })?;
+            match kind {
+                WallKind::Open => supervise(theirs, launcher),
+                walls => supervise_within(theirs, launcher, walls, user),
+            }
+        };
+        const WALLS: i32 = libc::CLONE_NEWNS | libc::CLONE_NEWPID;
+        let pid = match kind {
+            WallKind::Open => sys::fork(body)?,
+            WallKind::Namespaces => sys::fork_into(WALLS, body)?,
+            WallKind::UserNamespaces => sys::fork_into(WALLS | libc::CLONE_NEWUSER, body)?,
+        };
         self.supervisors.push(pid);
         Ok((ours, pid.as_raw_nonzero().get() as u32))
     }

@@ -12,10 +12,10 @@ use tokio::io::Interest;
 use tokio::net::UnixDatagram;
 use tokio::time::timeout;
 
-use super::client::LauncherCommand;
 use super::socket::{Packet, packet_pair, receive_packet, send_packet};
+use super::spec::LauncherCommand;
 use super::tree::KILL_LIMIT;
-use super::wire::{LauncherReply, LauncherRequest};
+use super::wire::{LauncherReply, LauncherRequest, WallKind};
 
 /// Longest wait for an answer of the launcher. A sweep kills a supervisor, and then what it leaves.
 const ANSWER_LIMIT: Duration = Duration::from_secs(2).saturating_add(KILL_LIMIT).saturating_add(KILL_LIMIT);
@@ -62,6 +62,8 @@ impl PacketSocket {
 pub(super) struct SupervisorLink {
     pub(super) socket: PacketSocket,
     pub(super) pid: u32,
+    /// The walls it stands in.
+    pub(super) kind: WallKind,
 }
 
 /// A launcher process and the socket to it. Closing the socket ends the process.

@@ -18,8 +18,11 @@
 //! - A supervisor dies: its agent's first process dies with it, the others fall to the launcher, which
 //!   is a subreaper too and kills what it did not start itself.
 //!
-//! Namespaces, Landlock and control groups are not here yet; their place is between `sys`'s clone and exec.
-//! Containers are another kind of launch.
+//! A confined agent's supervisor is the first process of namespaces of its own (`view`): there the kernel
+//! itself sees to it that nothing outlives the supervisor, also if worker, launcher and supervisor are all
+//! killed at once. An unconfined agent's grandchildren have no such guard.
+//!
+//! Which paths an agent may reach is decided in `confinement`; containers are another kind of launch.
 
 mod client;
 mod error;
@@ -27,17 +30,25 @@ mod launcher;
 mod link;
 mod program;
 mod socket;
+mod spec;
 mod supervisor;
 mod sys;
+mod sys_walls;
+mod system;
 mod tree;
+mod view;
+mod walls;
 mod wire;
+mod wire_order;
 
 pub(crate) use client::memory_file;
-pub use client::{
-    AgentProcess, KILL_ANSWER_LIMIT, LaunchFds, LaunchSpec, Launcher, LauncherCommand, ProcessEnd,
-};
+pub use client::{AgentProcess, KILL_ANSWER_LIMIT, Launcher, ProcessEnd};
 pub use error::LaunchError;
 pub use launcher::{LAUNCHER_COMMAND, launcher_main};
 pub use program::{DEFAULT_PATH, find_program};
+pub use spec::{GROUPS_MAX, LaunchFds, LaunchSpec, LauncherCommand, WallPlan};
+pub(crate) use sys_walls::landlock_version;
+pub(crate) use system::{SYSTEM_FOLDERS, hidden_below_etc, targets_outside};
 pub(crate) use tree::{descendants_of, parent_of};
-pub use wire::{MainEnd, TreeEnd, TreeEndCause};
+pub use wire::{MainEnd, TreeEnd, TreeEndCause, WallKind, WallStep};
+pub use wire_order::{ViewEntry, ViewKind};

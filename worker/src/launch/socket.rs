@@ -12,8 +12,8 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
 };
 
-/// Most descriptors in one packet: standard input, output, error and a memory file.
-pub(super) const DESCRIPTORS_MAX: usize = 4;
+/// Most descriptors in one packet: standard input, output and error, a ruleset, control groups, a memory file.
+pub(super) const DESCRIPTORS_MAX: usize = 10;
 
 /// What came in one packet.
 #[derive(Debug)]

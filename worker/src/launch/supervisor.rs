@@ -4,20 +4,22 @@
 //! then waits for its next agent: forking is the dear part of a launch. It decides no outcome, keeps no
 //! time but the limit for killing, and reads no output.
 
-use std::io::Read;
+use std::io::{self, Read};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 use rustix::process::{Pid, Signal};
 
 use super::socket::{Packet, receive_packet, send_packet};
-use super::sys::{self, ChildStack, ChildUsage, Drained, Reaped, SpawnFailure, SpawnPlan};
+use super::sys::{self, ChildStack, ChildUsage, Drained, Reaped, SpawnFailure, SpawnPlan, Spawned};
 use super::tree::{self, KILL_LIMIT};
+use super::view::{Unwalled, View, WorkerUser};
+use super::walls::ChildWalls;
 use super::wire::{
     MainEnd, PACKET_BYTES_MAX, START_BYTES_MAX, StartOrder, StartStep, SupervisorReply, SupervisorRequest,
-    TreeEnd, TreeEndCause,
+    TreeEnd, TreeEndCause, WallKind,
 };
 
 /// The exit code of a supervisor whose worker is gone, or that is not needed any more.
@@ -29,19 +31,25 @@ const LOST: i32 = 1;
 pub(super) fn supervise(socket: OwnedFd, launcher: Pid) -> i32 {
     let _ = rustix::thread::set_name(c"maestro-super");
     let ready = rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
-        .and_then(|()| rustix::process::set_parent_process_death_signal(Some(sys::PARENT_DIED)));
+        .and_then(|()| sys::die_with_parent(sys::PARENT_DIED));
     if ready.is_err() || rustix::process::getppid() != Some(launcher) {
         return LOST;
     }
-    let Ok(signals) = sys::signal_descriptor() else { return LOST };
-    let supervisor = Supervisor {
-        socket,
-        signals,
-        stack: ChildStack::new(),
-        buffer: vec![0; PACKET_BYTES_MAX],
-        tree: None,
+    Supervisor::new(socket, None).map_or(LOST, Supervisor::run)
+}
+
+/// The same in a child that is the first process of namespaces of its own. It says when its walls stand.
+pub(super) fn supervise_within(socket: OwnedFd, launcher: Pid, kind: WallKind, user: WorkerUser) -> i32 {
+    let _ = rustix::thread::set_name(c"maestro-super");
+    let (reply, view) = match View::set_up(kind, user, launcher) {
+        Ok(view) => (SupervisorReply::Ready, Some(view)),
+        Err(Unwalled { step, errno }) => (SupervisorReply::Unwalled { step, errno }, None),
     };
-    supervisor.run()
+    let said = send_packet(&socket, &reply.encode(), &[], SendFlags::empty());
+    match (said, view) {
+        (Ok(()), Some(view)) => Supervisor::new(socket, Some(view)).map_or(LOST, Supervisor::run),
+        _ => LOST,
+    }
 }
 
 struct Supervisor {
@@ -50,6 +58,8 @@ struct Supervisor {
     stack: ChildStack,
     buffer: Vec<u8>,
     tree: Option<AgentTree>,
+    /// What it shows its agents, if it stands within walls.
+    view: Option<View>,
 }
 
 /// The agent that runs just now.
@@ -71,6 +81,12 @@ enum Ending {
 }
 
 impl Supervisor {
+    fn new(socket: OwnedFd, view: Option<View>) -> io::Result<Supervisor> {
+        let signals = sys::signal_descriptor()?;
+        let (stack, buffer) = (ChildStack::new(), vec![0; PACKET_BYTES_MAX]);
+        Ok(Supervisor { socket, signals, stack, buffer, tree: None, view })
+    }
+
     fn run(mut self) -> i32 {
         loop {
             let mut polled =
@@ -98,7 +114,7 @@ impl Supervisor {
 
     /// The worker is gone, or wants this supervisor no more: either way nothing may be left.
     fn on_worker_lost(&mut self) -> i32 {
-        tree::kill_below(&[], KILL_LIMIT, |_| ());
+        self.kill_all(|_| ());
         DONE
     }
 
@@ -113,8 +129,8 @@ impl Supervisor {
             Ok(SupervisorRequest::StartFromFile) => self.on_start(read_order(&packet), packet),
             Ok(SupervisorRequest::Terminate) => self.on_terminate(),
             Ok(SupervisorRequest::Kill) => self.kill_and_report(TreeEndCause::Asked),
-            Ok(SupervisorRequest::Pause) => tree::signal_below(Signal::STOP),
-            Ok(SupervisorRequest::Resume) => tree::signal_below(Signal::CONT),
+            Ok(SupervisorRequest::Pause) => self.signal_all(Signal::STOP),
+            Ok(SupervisorRequest::Resume) => self.signal_all(Signal::CONT),
             Err(_) => return Some(self.on_worker_lost()),
         }
         None
@@ -122,12 +138,12 @@ impl Supervisor {
 
     fn on_start(&mut self, order: Result<StartOrder, Errno>, packet: Packet) {
         let started = match order {
-            Ok(order) if self.tree.is_none() => self.spawn(order, &packet),
+            Ok(order) if self.tree.is_none() => self.spawn(order, packet),
             Ok(_) => Err(SpawnFailure { step: StartStep::Order, errno: Errno::BUSY.raw_os_error() }),
             Err(errno) => Err(SpawnFailure { step: StartStep::Order, errno: errno.raw_os_error() }),
         };
         match started {
-            Ok(main) => {
+            Ok(Spawned { pid: main, name }) => {
                 self.tree = Some(AgentTree {
                     main,
                     end: None,
@@ -135,16 +151,39 @@ impl Supervisor {
                     usage: ChildUsage::default(),
                     leftovers: 0,
                 });
-                self.reply(SupervisorReply::Started { pid: main.as_raw_nonzero().get() as u32 });
+                let started = SupervisorReply::Started { pid: main.as_raw_nonzero().get() as u32 };
+                let names: Vec<BorrowedFd<'_>> = name.iter().map(AsFd::as_fd).collect();
+                let _ = send_packet(&self.socket, &started.encode(), &names, SendFlags::empty());
             }
-            Err(SpawnFailure { step, errno }) => self.reply(SupervisorReply::NotStarted { step, errno }),
+            Err(SpawnFailure { step, errno }) => {
+                self.clear_view();
+                self.reply(SupervisorReply::NotStarted { step, errno });
+            }
         }
     }
 
-    fn spawn(&mut self, order: StartOrder, packet: &Packet) -> Result<Pid, SpawnFailure> {
+    fn spawn(&mut self, order: StartOrder, packet: Packet) -> Result<Spawned, SpawnFailure> {
         let garbled = SpawnFailure { step: StartStep::Order, errno: Errno::INVAL.raw_os_error() };
-        let [stdin, stdout, stderr, ..] = packet.fds.as_slice() else { return Err(garbled) };
-        let plan = SpawnPlan::new(order.cwd, order.candidates, order.argv, order.env).map_err(|_| garbled)?;
+        let mut fds = packet.fds.into_iter();
+        let (Some(stdin), Some(stdout), Some(stderr)) = (fds.next(), fds.next(), fds.next()) else {
+            return Err(garbled);
+        };
+        let rules = if order.walls.as_ref().is_some_and(|walls| walls.has_rules) { fds.next() } else { None };
+        let groups: Vec<OwnedFd> = fds.take(order.groups as usize).collect();
+        if groups.len() < order.groups as usize {
+            return Err(garbled);
+        }
+        let mut plan =
+            SpawnPlan::new(order.cwd, order.candidates, order.argv, order.env).map_err(|_| garbled)?;
+        (plan.groups, plan.data_bytes_max) = (groups, order.data_bytes_max);
+        if let Some(walls) = order.walls {
+            let view = self.view.as_mut().map(|view| view.prepare(&walls.entries)).transpose();
+            let view = view.map_err(|error| SpawnFailure {
+                step: StartStep::Confine,
+                errno: error.raw_os_error().unwrap_or(libc::EINVAL),
+            })?;
+            plan.walls = Some(ChildWalls { view, rules, handled: walls.handled });
+        }
         plan.spawn(&mut self.stack, [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()])
     }
 
@@ -152,8 +191,29 @@ impl Supervisor {
     fn on_terminate(&mut self) {
         let Some(tree) = &mut self.tree else { return };
         tree.ending = Ending::Asked;
-        tree::signal_below(Signal::TERM);
-        tree::signal_below(Signal::CONT);
+        self.signal_all(Signal::TERM);
+        self.signal_all(Signal::CONT);
+    }
+
+    /// To everything below this process.
+    fn signal_all(&self, signal: Signal) {
+        match self.view {
+            Some(_) => sys::signal_namespace(signal),
+            None => tree::signal_below(signal),
+        }
+    }
+
+    fn kill_all(&self, on_end: impl FnMut(&Reaped)) -> u32 {
+        match self.view {
+            Some(_) => tree::kill_namespace(KILL_LIMIT, on_end),
+            None => tree::kill_below(&[], KILL_LIMIT, on_end),
+        }
+    }
+
+    fn clear_view(&mut self) {
+        if let Some(view) = &mut self.view {
+            view.clear();
+        }
     }
 
     fn on_child_ended(&mut self) {
@@ -174,10 +234,11 @@ impl Supervisor {
     /// Ends what is left of the tree, if anything, and says how it went. Without a tree it does nothing.
     fn kill_and_report(&mut self, cause: TreeEndCause) {
         let Some(mut tree) = self.tree.take() else { return };
-        let survivors = tree::kill_below(&[], KILL_LIMIT, |reaped| {
+        let survivors = self.kill_all(|reaped| {
             tree.leftovers += u32::from(tree.end.is_some());
             tree.on_reaped(reaped);
         });
+        self.clear_view();
         // A first process that cannot be killed has no end of its own yet; to the worker it was killed.
         let main = tree.end.unwrap_or(MainEnd::Signaled(Signal::KILL.as_raw()));
         self.reply(SupervisorReply::Ended(TreeEnd {
@@ -209,9 +270,9 @@ impl AgentTree {
     }
 }
 
-/// Reads an order from the memory file that came as the fourth descriptor.
+/// Reads an order from the memory file that came as the last descriptor.
 fn read_order(packet: &Packet) -> Result<StartOrder, Errno> {
-    let file = packet.fds.get(3).ok_or(Errno::INVAL)?;
+    let file = packet.fds.last().ok_or(Errno::INVAL)?;
     let file = std::fs::File::from(file.try_clone().map_err(|_| Errno::MFILE)?);
     let mut bytes = Vec::new();
     let limit = START_BYTES_MAX as u64 + 1;

@@ -1,7 +1,7 @@
 //! The system calls that Rust has no safe words for: fork, clone and exec, wait with usage, signal masks.
 //!
-//! This is the only file of the crate with unsafe code. Each block says why it is sound. What is decided
-//! with these calls is in `launcher`, `supervisor` and `tree`.
+//! This and `sys_walls` are the only files of the crate with unsafe code. Each block says why it is sound. What is
+//! decided with these calls is in `launcher`, `supervisor` and `tree`.
 
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::io;
@@ -10,8 +10,10 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::sync::atomic::{AtomicI32, Ordering};
 
-use rustix::process::Pid;
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal};
 
+use super::walls::ChildWalls;
 use super::wire::{MainEnd, StartStep};
 
 /// Stack of the child between clone and exec: a few frames and the system calls' own.
@@ -57,12 +59,62 @@ pub(super) fn fork(body: impl FnOnce() -> i32) -> io::Result<Pid> {
     }
 }
 
+/// The same into new namespaces: `flags` are those of `clone`. The child is the first process of a new
+/// process namespace if they say so.
+pub(super) fn fork_into(flags: c_int, body: impl FnOnce() -> i32) -> io::Result<Pid> {
+    // SAFETY: all zeroes is a lawful `clone_args`: numbers, of which zero says none.
+    let mut args: libc::clone_args = unsafe { MaybeUninit::zeroed().assume_init() };
+    args.flags = flags as u64;
+    args.exit_signal = libc::SIGCHLD as u64;
+    // SAFETY: without a stack and without CLONE_VM this is a fork: the child goes on with a copy of this
+    // memory. The rest as in `fork`. What the C library does at a fork (locks for other threads) has no
+    // object in a process with one thread.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>()) };
+    match pid {
+        -1 => Err(io::Error::last_os_error()),
+        0 => {
+            let code = body();
+            // SAFETY: as in `fork`.
+            unsafe { libc::_exit(code) }
+        }
+        pid => Ok(Pid::from_raw(pid as i32).expect("clone3 gives a positive number to the parent")),
+    }
+}
+
+/// Has the kernel send a signal when the parent dies.
+pub(super) fn die_with_parent(signal: Signal) -> Result<(), Errno> {
+    rustix::process::set_parent_process_death_signal(Some(signal))
+}
+
+/// Sends a signal to every process of this process namespace but its first, which must be this one: in any
+/// other it would reach the whole host, and nothing is sent.
+pub(super) fn signal_namespace(signal: Signal) {
+    if rustix::process::getpid() == Pid::INIT {
+        // SAFETY: the call takes two numbers.
+        unsafe { libc::kill(-1, signal.as_raw()) };
+    }
+}
+
 /// A program ready to be executed: all memory that the child needs, made before it exists.
 pub(super) struct SpawnPlan {
     cwd: CString,
     candidates: Vec<CString>,
     argv: Vec<CString>,
     env: Vec<CString>,
+    /// What the child does to itself.
+    pub(super) walls: Option<ChildWalls>,
+    /// Control groups that it joins, by their open lists of processes.
+    pub(super) groups: Vec<OwnedFd>,
+    /// Most bytes of data.
+    pub(super) data_bytes_max: Option<u64>,
+}
+
+/// A child that executes its program.
+pub(super) struct Spawned {
+    /// Its number here.
+    pub(super) pid: Pid,
+    /// What names it elsewhere, too; only of a child with a view.
+    pub(super) name: Option<OwnedFd>,
 }
 
 /// Why there is no child.
@@ -95,6 +147,9 @@ impl SpawnPlan {
             candidates: texts(candidates)?,
             argv: texts(argv)?,
             env: texts(env)?,
+            walls: None,
+            groups: Vec::new(),
+            data_bytes_max: None,
         })
     }
 
@@ -107,7 +162,7 @@ impl SpawnPlan {
         &self,
         stack: &mut ChildStack,
         fds: [BorrowedFd<'_>; 3],
-    ) -> Result<Pid, SpawnFailure> {
+    ) -> Result<Spawned, SpawnFailure> {
         let candidates = pointers(&self.candidates);
         let argv = pointers(&self.argv);
         let env = pointers(&self.env);
@@ -117,27 +172,35 @@ impl SpawnPlan {
             argv: argv.as_ptr(),
             env: env.as_ptr(),
             fds: fds.map(|fd| fd.as_raw_fd()),
+            plan: self,
             parent: rustix::process::getpid().as_raw_nonzero().get(),
             failed_step: AtomicI32::new(0),
             failed_errno: AtomicI32::new(0),
         };
         let top = stack.0.as_mut_ptr_range().end;
-        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+        let has_view = self.walls.as_ref().is_some_and(|walls| walls.view.is_some());
+        let view = libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_PIDFD;
+        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD | if has_view { view } else { 0 };
+        let mut name: c_int = -1;
         // SAFETY: the child runs `run_child` on a stack of its own, whose upper end is aligned to 16 bytes
         // and which nothing else uses, as `&mut` proves. It shares this memory, but CLONE_VFORK holds this
         // thread, the only one, until the child has executed its program or exited: `orders` and all that it
-        // points to live until then. The child makes only system calls and stores two atomics.
+        // points to live until then. The child makes only system calls and stores two atomics. With
+        // CLONE_PIDFD the kernel stores a descriptor in `name`, otherwise it leaves it alone.
         let pid = unsafe {
-            libc::clone(run_child, top.cast(), flags, ptr::from_ref(&orders).cast_mut().cast::<c_void>())
+            let orders = ptr::from_ref(&orders).cast_mut().cast::<c_void>();
+            libc::clone(run_child, top.cast(), flags, orders, &raw mut name)
         };
         if pid == -1 {
             let errno = io::Error::last_os_error().raw_os_error().unwrap_or(0);
             return Err(SpawnFailure { step: StartStep::Clone, errno });
         }
         let pid = Pid::from_raw(pid).expect("clone gives a positive number to the parent");
+        // SAFETY: the descriptor is new, and nobody else has it.
+        let name = (name != -1).then(|| unsafe { OwnedFd::from_raw_fd(name) });
         let errno = orders.failed_errno.load(Ordering::Acquire);
         if errno == 0 {
-            return Ok(pid);
+            return Ok(Spawned { pid, name });
         }
         let step = StartStep::from_number(orders.failed_step.load(Ordering::Acquire) as u32)
             .expect("the child stores a step");
@@ -159,6 +222,7 @@ struct ChildOrders {
     argv: *const *const c_char,
     env: *const *const c_char,
     fds: [RawFd; 3],
+    plan: *const SpawnPlan,
     parent: i32,
     failed_step: AtomicI32,
     failed_errno: AtomicI32,
@@ -166,8 +230,12 @@ struct ChildOrders {
 
 /// Runs in the child: system calls only, no allocation, no lock, no panic.
 extern "C" fn run_child(orders: *mut c_void) -> c_int {
-    // SAFETY: `spawn` passes a pointer to its own `orders`, which outlives the child's use of this memory.
-    let orders = unsafe { &*orders.cast::<ChildOrders>() };
+    // SAFETY: `spawn` passes a pointer to its own `orders`, which outlives the child's use of this memory, as
+    // does the plan that it borrows.
+    let (orders, plan) = unsafe {
+        let orders = &*orders.cast::<ChildOrders>();
+        (orders, &*orders.plan)
+    };
     // SAFETY: all calls take numbers, or pointers to NUL-terminated texts and null-terminated lists that
     // `spawn` made and keeps. Closing every descriptor from 3 up concerns the child's own table only,
     // since CLONE_FILES is not given. The signal set is initialised by `sigemptyset` before its use.
@@ -180,23 +248,45 @@ extern "C" fn run_child(orders: *mut c_void) -> c_int {
         if libc::getppid() != orders.parent {
             return 127;
         }
+        if let Err(errno) = limit_self(plan) {
+            return fail_with(orders, StartStep::Limit, errno.raw_os_error());
+        }
         for (place, fd) in orders.fds.iter().enumerate() {
             if libc::dup2(*fd, place as c_int) == -1 {
                 return fail(orders, StartStep::Prepare);
             }
         }
-        if libc::syscall(libc::SYS_close_range, 3 as libc::c_uint, libc::c_uint::MAX, 0 as libc::c_uint) == -1
-        {
-            return fail(orders, StartStep::Prepare);
+        if let Some(Err(errno)) = plan.walls.as_ref().map(ChildWalls::enter_view) {
+            return fail_with(orders, StartStep::Confine, errno.raw_os_error());
         }
         if libc::chdir(orders.cwd) == -1 {
             return fail(orders, StartStep::Chdir);
+        }
+        if let Some(Err(errno)) = plan.walls.as_ref().map(ChildWalls::restrict) {
+            return fail_with(orders, StartStep::Confine, errno.raw_os_error());
+        }
+        if libc::syscall(libc::SYS_close_range, 3 as libc::c_uint, libc::c_uint::MAX, 0 as libc::c_uint) == -1
+        {
+            return fail(orders, StartStep::Prepare);
         }
         let mut none = MaybeUninit::<libc::sigset_t>::uninit();
         libc::sigemptyset(none.as_mut_ptr());
         libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), ptr::null_mut());
         execute(orders)
     }
+}
+
+/// Joins control groups and lowers limits: system calls only.
+fn limit_self(plan: &SpawnPlan) -> Result<(), Errno> {
+    for group in &plan.groups {
+        // Whoever writes this means itself.
+        rustix::io::write(group, b"0")?;
+    }
+    if let Some(bytes) = plan.data_bytes_max {
+        let limit = rustix::process::Rlimit { current: Some(bytes), maximum: Some(bytes) };
+        rustix::process::setrlimit(rustix::process::Resource::Data, limit)?;
+    }
+    Ok(())
 }
 
 /// Tries one path after the other, as `execvp` does: a missing one is passed over, a forbidden one is
@@ -226,6 +316,10 @@ unsafe fn execute(orders: &ChildOrders) -> c_int {
 fn fail(orders: &ChildOrders, step: StartStep) -> c_int {
     // SAFETY: the location belongs to the calling thread, as long as it lives.
     let errno = unsafe { *libc::__errno_location() };
+    fail_with(orders, step, errno)
+}
+
+fn fail_with(orders: &ChildOrders, step: StartStep, errno: i32) -> c_int {
     orders.failed_step.store(step as i32, Ordering::Release);
     orders.failed_errno.store(errno, Ordering::Release);
     127

@@ -55,6 +55,23 @@ pub(super) fn kill_below(kept: &[Pid], limit: Duration, mut on_end: impl FnMut(&
     }
 }
 
+/// The same for the first process of a process namespace: every other is below it, and none can miss the signal.
+pub(super) fn kill_namespace(limit: Duration, mut on_end: impl FnMut(&Reaped)) -> u32 {
+    let deadline = Instant::now() + limit;
+    let mut wait = REAP_WAIT_FIRST;
+    loop {
+        sys::signal_namespace(Signal::KILL);
+        if let Reaped::NoChildren = reap_ended(&mut on_end) {
+            return 0;
+        }
+        if Instant::now() >= deadline {
+            return 1;
+        }
+        thread::sleep(wait);
+        wait = (wait * 2).min(REAP_WAIT_LONGEST);
+    }
+}
+
 /// Reaps all children that have ended; the answer is never `Child`.
 pub(super) fn reap_ended(on_end: &mut impl FnMut(&Reaped)) -> Reaped {
     loop {
@@ -146,7 +163,11 @@ fn children_by_parent(parent: Pid) -> io::Result<Vec<Pid>> {
 /// The fourth field of `stat`; the second, the name, may hold spaces and brackets, so it is passed over
 /// from the right.
 pub(crate) fn parent_of(pid: Pid) -> Option<Pid> {
-    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    parent_in(&fs::read(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// The same in the text of such a file.
+pub(super) fn parent_in(stat: &[u8]) -> Option<Pid> {
     let name_end = stat.iter().rposition(|byte| *byte == b')')?;
     let rest = str::from_utf8(&stat[name_end + 1..]).ok()?;
     rest.split_ascii_whitespace().nth(1).and_then(parse_pid)

@@ -3,6 +3,8 @@
 //! Every message is one packet. A start whose text is too long for a packet travels in a memory file
 //! whose descriptor comes along. Both sides are the same binary, so there is no version here.
 
+pub(super) use super::wire_order::StartOrder;
+
 /// Longest packet; a start that is longer goes into a memory file.
 pub(super) const PACKET_BYTES_MAX: usize = 64 * 1024;
 /// Longest start: the kernel itself allows 2 MiB of arguments and environment unless told otherwise.
@@ -12,12 +14,27 @@ pub(super) const START_BYTES_MAX: usize = 8 * 1024 * 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LauncherRequest {
     /// Fork another supervisor and send its socket.
-    Supervise,
+    Supervise(WallKind),
     /// Kill a supervisor unless it is dead already, and all that it leaves behind; answer when nothing is left.
     Sweep {
         /// The supervisor's process id.
         supervisor: u32,
     },
+}
+
+/// Which walls a supervisor stands in, and its agents with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum WallKind {
+    /// None: it sees what the worker sees.
+    Open,
+    /// Namespaces of its own for mounts and processes, made with the worker's own rights.
+    Namespaces,
+    /// The same within a user namespace: what an ordinary user may make.
+    UserNamespaces,
+}
+
+impl WallKind {
+    const ALL: [WallKind; 3] = [WallKind::Open, WallKind::Namespaces, WallKind::UserNamespaces];
 }
 
 /// What the launcher answers.
@@ -45,7 +62,7 @@ pub(super) enum LauncherReply {
 pub(super) enum SupervisorRequest {
     /// Start an agent; standard input, output and error come along.
     Start(StartOrder),
-    /// The same, its text in a memory file that comes as fourth descriptor.
+    /// The same, its text in a memory file that comes as the last descriptor.
     StartFromFile,
     /// SIGTERM for the whole tree, which then has until `Kill` to end.
     Terminate,
@@ -57,25 +74,21 @@ pub(super) enum SupervisorRequest {
     Resume,
 }
 
-/// An agent to be started. No text holds a NUL: the worker has checked.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct StartOrder {
-    /// Working directory.
-    pub(super) cwd: Vec<u8>,
-    /// Paths to try in turn for the program, as `execvp` would.
-    pub(super) candidates: Vec<Vec<u8>>,
-    /// The argument list, the program's name first.
-    pub(super) argv: Vec<Vec<u8>>,
-    /// The whole environment, `NAME=value` each.
-    pub(super) env: Vec<Vec<u8>>,
-}
-
 /// What a supervisor says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SupervisorReply {
-    /// The agent runs.
+    /// It stands within its walls and waits for an order. Only one with walls says so.
+    Ready,
+    /// Its walls cannot be built, and it has ended.
+    Unwalled {
+        /// What could not be done.
+        step: WallStep,
+        /// The kernel's number for why.
+        errno: i32,
+    },
+    /// The agent runs. From within a process namespace a descriptor comes along that names it to all.
     Started {
-        /// Its process id.
+        /// Its process id where its supervisor is.
         pid: u32,
     },
     /// It could not be started.
@@ -98,10 +111,45 @@ pub(super) enum StartStep {
     Clone,
     /// Preparing it: session, descriptors.
     Prepare,
+    /// Joining a control group, or setting a limit.
+    Limit,
+    /// Making its view of the host, or giving up rights.
+    Confine,
     /// Entering the working directory.
     Chdir,
     /// Executing the program.
     Exec,
+}
+
+/// What was being done when walls could not be built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WallStep {
+    /// Standing for the worker's user in a user namespace.
+    User,
+    /// Watching the launcher.
+    Parent,
+    /// Making mounts private.
+    Private,
+    /// Mounting a `/proc` of its own.
+    Proc,
+    /// Making the folder that becomes the root.
+    Root,
+    /// Showing the system's folders in it.
+    System,
+    /// Making devices in it.
+    Devices,
+}
+
+impl WallStep {
+    const ALL: [WallStep; 7] = [
+        WallStep::User,
+        WallStep::Parent,
+        WallStep::Private,
+        WallStep::Proc,
+        WallStep::Root,
+        WallStep::System,
+        WallStep::Devices,
+    ];
 }
 
 /// How an agent's process tree ended.
@@ -149,7 +197,7 @@ pub(super) struct GarbledPacket;
 impl LauncherRequest {
     pub(super) fn encode(self) -> Vec<u8> {
         match self {
-            LauncherRequest::Supervise => vec![1],
+            LauncherRequest::Supervise(kind) => PacketWriter::new(1).number(kind as u32).done(),
             LauncherRequest::Sweep { supervisor } => PacketWriter::new(2).number(supervisor).done(),
         }
     }
@@ -157,7 +205,11 @@ impl LauncherRequest {
     pub(super) fn decode(packet: &[u8]) -> Result<LauncherRequest, GarbledPacket> {
         let (tag, mut rest) = PacketReader::open(packet)?;
         let request = match tag {
-            1 => LauncherRequest::Supervise,
+            1 => {
+                let number = rest.number()?;
+                let kind = WallKind::ALL.into_iter().find(|kind| *kind as u32 == number);
+                LauncherRequest::Supervise(kind.ok_or(GarbledPacket)?)
+            }
             2 => LauncherRequest::Sweep { supervisor: rest.number()? },
             _ => return Err(GarbledPacket),
         };
@@ -211,31 +263,6 @@ impl SupervisorRequest {
     }
 }
 
-impl StartOrder {
-    pub(super) fn encode(&self) -> Vec<u8> {
-        let mut writer = PacketWriter::new(1).text(&self.cwd);
-        for list in [&self.candidates, &self.argv, &self.env] {
-            writer = writer.number(list.len() as u32);
-            writer = list.iter().fold(writer, |writer, text| writer.text(text));
-        }
-        writer.done()
-    }
-
-    pub(super) fn decode(packet: &[u8]) -> Result<StartOrder, GarbledPacket> {
-        let (tag, mut rest) = PacketReader::open(packet)?;
-        if tag != 1 {
-            return Err(GarbledPacket);
-        }
-        let order = StartOrder {
-            cwd: rest.text()?,
-            candidates: rest.texts()?,
-            argv: rest.texts()?,
-            env: rest.texts()?,
-        };
-        rest.end(order)
-    }
-}
-
 impl SupervisorReply {
     pub(super) fn encode(self) -> Vec<u8> {
         match self {
@@ -259,6 +286,10 @@ impl SupervisorReply {
                     .long(end.system_us)
                     .done()
             }
+            SupervisorReply::Ready => vec![4],
+            SupervisorReply::Unwalled { step, errno } => {
+                PacketWriter::new(5).number(step as u32).number(errno as u32).done()
+            }
         }
     }
 
@@ -271,6 +302,12 @@ impl SupervisorReply {
                 SupervisorReply::NotStarted { step, errno: rest.number()? as i32 }
             }
             3 => SupervisorReply::Ended(rest.tree_end()?),
+            4 => SupervisorReply::Ready,
+            5 => {
+                let number = rest.number()?;
+                let step = WallStep::ALL.into_iter().find(|step| *step as u32 == number);
+                SupervisorReply::Unwalled { step: step.ok_or(GarbledPacket)?, errno: rest.number()? as i32 }
+            }
             _ => return Err(GarbledPacket),
         };
         rest.end(reply)
@@ -278,8 +315,15 @@ impl SupervisorReply {
 }
 
 impl StartStep {
-    const ALL: [StartStep; 5] =
-        [StartStep::Order, StartStep::Clone, StartStep::Prepare, StartStep::Chdir, StartStep::Exec];
+    const ALL: [StartStep; 7] = [
+        StartStep::Order,
+        StartStep::Clone,
+        StartStep::Prepare,
+        StartStep::Limit,
+        StartStep::Confine,
+        StartStep::Chdir,
+        StartStep::Exec,
+    ];
 
     /// The step of a number, as `as u32` gives it.
     pub(super) fn from_number(number: u32) -> Result<StartStep, GarbledPacket> {
@@ -287,69 +331,69 @@ impl StartStep {
     }
 }
 
-struct PacketWriter(Vec<u8>);
+pub(super) struct PacketWriter(Vec<u8>);
 
 impl PacketWriter {
-    fn new(tag: u8) -> PacketWriter {
+    pub(super) fn new(tag: u8) -> PacketWriter {
         PacketWriter(vec![tag])
     }
 
-    fn number(mut self, number: u32) -> PacketWriter {
+    pub(super) fn number(mut self, number: u32) -> PacketWriter {
         self.0.extend_from_slice(&number.to_le_bytes());
         self
     }
 
-    fn long(mut self, number: u64) -> PacketWriter {
+    pub(super) fn long(mut self, number: u64) -> PacketWriter {
         self.0.extend_from_slice(&number.to_le_bytes());
         self
     }
 
-    fn text(self, text: &[u8]) -> PacketWriter {
+    pub(super) fn text(self, text: &[u8]) -> PacketWriter {
         let mut writer = self.number(text.len() as u32);
         writer.0.extend_from_slice(text);
         writer
     }
 
-    fn done(self) -> Vec<u8> {
+    pub(super) fn done(self) -> Vec<u8> {
         self.0
     }
 }
 
-struct PacketReader<'a>(&'a [u8]);
+pub(super) struct PacketReader<'a>(&'a [u8]);
 
 impl<'a> PacketReader<'a> {
-    fn open(packet: &'a [u8]) -> Result<(u8, PacketReader<'a>), GarbledPacket> {
+    pub(super) fn open(packet: &'a [u8]) -> Result<(u8, PacketReader<'a>), GarbledPacket> {
         let (tag, rest) = packet.split_first().ok_or(GarbledPacket)?;
         Ok((*tag, PacketReader(rest)))
     }
 
-    fn take(&mut self, length: usize) -> Result<&'a [u8], GarbledPacket> {
+    pub(super) fn take(&mut self, length: usize) -> Result<&'a [u8], GarbledPacket> {
         let (taken, rest) = self.0.split_at_checked(length).ok_or(GarbledPacket)?;
         self.0 = rest;
         Ok(taken)
     }
 
-    fn number(&mut self) -> Result<u32, GarbledPacket> {
+    pub(super) fn number(&mut self) -> Result<u32, GarbledPacket> {
         let bytes = self.take(4)?.try_into().map_err(|_| GarbledPacket)?;
         Ok(u32::from_le_bytes(bytes))
     }
 
-    fn long(&mut self) -> Result<u64, GarbledPacket> {
+    pub(super) fn long(&mut self) -> Result<u64, GarbledPacket> {
         let bytes = self.take(8)?.try_into().map_err(|_| GarbledPacket)?;
         Ok(u64::from_le_bytes(bytes))
     }
 
-    fn text(&mut self) -> Result<Vec<u8>, GarbledPacket> {
+    pub(super) fn text(&mut self) -> Result<Vec<u8>, GarbledPacket> {
         let length = self.number()? as usize;
         self.take(length).map(<[u8]>::to_vec)
     }
 
-    fn texts(&mut self) -> Result<Vec<Vec<u8>>, GarbledPacket> {
+    pub(super) fn texts(&mut self) -> Result<Vec<Vec<u8>>, GarbledPacket> {
         let count = self.number()?;
         (0..count).map(|_| self.text()).collect()
     }
 
-    fn tree_end(&mut self) -> Result<TreeEnd, GarbledPacket> {
+    pub(super) fn tree_end(&mut self) -> Result<TreeEnd, GarbledPacket> {
         let kind = self.number()?;
         let value = self.number()? as i32;
         let main = match kind {
@@ -369,7 +413,7 @@ impl<'a> PacketReader<'a> {
         })
     }
 
-    fn end<T>(self, message: T) -> Result<T, GarbledPacket> {
+    pub(super) fn end<T>(self, message: T) -> Result<T, GarbledPacket> {
         if self.0.is_empty() { Ok(message) } else { Err(GarbledPacket) }
     }
 }
@@ -392,7 +436,8 @@ mod tests {
 
     #[test]
     fn every_message_survives_the_wire() {
-        for request in [LauncherRequest::Supervise, LauncherRequest::Sweep { supervisor: 8 }] {
+        let supervise = WallKind::ALL.map(LauncherRequest::Supervise);
+        for request in [&supervise[..], &[LauncherRequest::Sweep { supervisor: 8 }]].concat() {
             assert_eq!(LauncherRequest::decode(&request.encode()), Ok(request));
         }
         for reply in [
@@ -402,14 +447,8 @@ mod tests {
         ] {
             assert_eq!(LauncherReply::decode(&reply.encode()), Ok(reply));
         }
-        let order = StartOrder {
-            cwd: b"/tmp/\xff".to_vec(),
-            candidates: vec![b"/bin/true".to_vec()],
-            argv: vec![b"true".to_vec(), Vec::new()],
-            env: vec![b"A=b".to_vec()],
-        };
         for request in [
-            SupervisorRequest::Start(order),
+            SupervisorRequest::Start(StartOrder::default()),
             SupervisorRequest::StartFromFile,
             SupervisorRequest::Terminate,
             SupervisorRequest::Kill,
@@ -419,6 +458,8 @@ mod tests {
             assert_eq!(SupervisorRequest::decode(&request.encode()), Ok(request));
         }
         for reply in [
+            SupervisorReply::Ready,
+            SupervisorReply::Unwalled { step: WallStep::Devices, errno: 1 },
             SupervisorReply::Started { pid: 9 },
             SupervisorReply::NotStarted { step: StartStep::Exec, errno: 2 },
             SupervisorReply::Ended(end()),

@@ -28,6 +28,7 @@ fn settings(folder: &Path) -> WorkerSettings {
         state_ttl: Duration::from_secs(1),
         kilo_program: Some(PathBuf::from("/nowhere/kilo")),
         snapshot_folder: std::env::temp_dir(),
+        confinement: None,
         workspace_retention: Duration::from_secs(1),
         version: String::new(),
         probe: None,

@@ -107,14 +107,19 @@ impl WorkspacePaths {
         self.own.join("tmp")
     }
 
+    /// What the agent leaves for Maestro: of the folder that holds it, it may write here only.
+    pub fn out(&self) -> PathBuf {
+        self.own.join("out")
+    }
+
     /// `MAESTRO_OUTPUT_FILE`
     pub fn output(&self) -> PathBuf {
-        self.own.join("output")
+        self.out().join("output")
     }
 
     /// `MAESTRO_ERROR_FILE`
     pub fn error(&self) -> PathBuf {
-        self.own.join("error")
+        self.out().join("error")
     }
 
     /// `MAESTRO_PROMPT_FILE`, and `<< prompt >>` in a command whose prompt comes by file.
@@ -206,6 +211,7 @@ impl WorkspaceRoot {
     pub fn prepare_own(&self, paths: &WorkspacePaths) -> Result<PreparedWorkspace, WorkspaceError> {
         self.make_fresh(&paths.own)?;
         make_folder(&paths.tmp())?;
+        make_folder(&paths.out())?;
         Ok(PreparedWorkspace { log: create_log(&paths.log())? })
     }
 

@@ -162,7 +162,7 @@ async fn a_value_goes_in_and_out_and_the_audit_names_the_attempt() {
 async fn a_process_of_another_attempt_is_refused_and_a_daemon_of_the_own_is_heard() {
     let site = DoorSite::new().await;
     let grants = site.grants(2).await;
-    let go = site.site.folder.path().join("go");
+    let go = site.site.shared().join("go");
     let first = format!("while [ ! -e {} ]; do sleep 0.02; done", go.display());
     let attempt =
         site.site.runner.attempt(site.order(&grants[0], &first), None).with_door(site.pass(&grants[0]));
@@ -176,9 +176,11 @@ async fn a_process_of_another_attempt_is_refused_and_a_daemon_of_the_own_is_hear
         while ! grep -q version daemon; do sleep 0.02; done; cat daemon"#,
         socket.display()
     );
-    let words = site.site.folder.path().join("words");
+    let words = site.site.shared().join("words");
     std::fs::write(&words, WORDS).expect("written");
     let mut order = site.order(&grants[1], &script);
+    // Confined, it would not even see the other's socket.
+    order.agent = site.site.agent("none");
     order.env.insert("WORDS_FILE".to_owned(), words.to_str().expect("text").to_owned());
     let attempt = site.site.runner.attempt(order, None).with_door(site.pass(&grants[1]));
     let end = tokio::time::timeout(DEADLINE, attempt.run()).await.expect("it ends");
@@ -205,7 +207,7 @@ async fn a_process_of_another_attempt_is_refused_and_a_daemon_of_the_own_is_hear
 async fn an_attempt_that_lost_its_lease_or_was_superseded_changes_nothing() {
     let site = DoorSite::new().await;
     let grant = site.grants(1).await.remove(0);
-    let [lost, taken] = ["lost", "taken"].map(|name| site.site.folder.path().join(name));
+    let [lost, taken] = ["lost", "taken"].map(|name| site.site.shared().join(name));
     let wait = |path: &PathBuf| format!("while [ ! -e {} ]; do sleep 0.02; done", path.display());
     let script = format!(
         "ask PUT /v1/state/k before; : > ready; {}; ask PUT /v1/state/k late; ask DELETE /v1/state/k; {}; ask PUT /v1/state/k later; ask GET /v1/state/k",
@@ -332,19 +334,16 @@ async fn processes_that_hold_connections_do_not_hold_the_worker() {
 async fn a_workspace_far_down_has_its_socket_elsewhere() {
     let site = DoorSite::with_site(Site::below(&"deep/".repeat(25))).await;
     let grant = site.grants(1).await.remove(0);
-    let lines = site
-        .run(
-            &grant,
-            "echo \"$MAESTRO_SOCKET\"; ls -ld \"${MAESTRO_SOCKET%/*}\" | cut -c1-10; ask PUT /v1/state/k x",
-        )
-        .await;
+    let script = "echo \"$MAESTRO_SOCKET\"; ls \"${MAESTRO_SOCKET%/*}\" | wc -l; ask PUT /v1/state/k x";
+    let lines = site.run(&grant, script).await;
     let run = site.site.folder.path().join("run");
     assert!(lines[0].starts_with(run.to_str().expect("text")) && lines[0].len() < 108, "{lines:?}");
-    assert_eq!(lines[1], "drwx------");
+    assert_eq!(lines[1], "1", "others' sockets are not to be seen there");
     assert_eq!(read(&lines[2..]).0, 200);
     assert!(!PathBuf::from(&lines[0]).exists(), "the socket goes with its attempt");
     let folder = PathBuf::from(&lines[0]).parent().expect("a folder").to_owned();
-    assert!(folder.exists());
+    let mode = std::fs::metadata(&folder).expect("it stays").permissions();
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777, 0o700);
     drop(site.doors);
     eventually("the short folder goes with the worker", || (!folder.exists()).then_some(())).await;
 }

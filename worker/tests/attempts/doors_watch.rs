@@ -25,7 +25,7 @@ async fn set(site: &DoorSite, key: &str, value: Value) -> u64 {
 async fn a_watcher_hears_of_what_others_write_and_of_nothing_else() {
     let site = DoorSite::new().await;
     let grants = site.grants(2).await;
-    let place = site.site.folder.path();
+    let place = site.site.shared();
     let (seen, go) = (place.join("seen"), place.join("go"));
     set(&site, "build_old", json!("before")).await;
     // The request is sent, the connection stays open: what comes is written to a file until the test has seen it.

@@ -7,8 +7,10 @@ use std::time::Duration;
 use maestro_model::attempt::AttemptOutcome;
 use maestro_model::task::Reason;
 use maestro_worker::attempt::{AttemptEnd, BrokenPart, StopKind};
+use maestro_worker::confinement::NamespacesFound;
 use tokio::task::JoinHandle;
 
+use crate::confined::skipped;
 use crate::host::{WORKER_COMMAND, host_program};
 use crate::support::{
     DEADLINE, Site, command_line, descendants, eventually, failed, file_appears, is_alive, kill_hard, marked,
@@ -66,14 +68,15 @@ async fn nothing_survives_a_supervisor() {
     assert_eq!(site.launcher.pid().await, Some(launcher), "it goes on");
 }
 
-/// An agent may stop its supervisor as it may stop itself: they belong to one user. One that does so at once
-/// is never seen to have started.
+/// An unconfined agent may stop its supervisor as it may stop itself: they belong to one user. One that does so
+/// at once is never seen to have started.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_supervisor_that_does_not_answer_is_given_up() {
     let site = Site::new();
     for moment in ["", "sleep 0.3;"] {
         let mut order =
             site.script(&format!("{moment} kill -STOP $PPID; setsid sleep 1000 & touch ready; sleep 1000"));
+        order.agent = site.agent("none");
         order.grace = Duration::from_millis(100);
         let ready = site.paths(&order).folder.join("ready");
         let attempt = site.runner.attempt(order, None);
@@ -125,6 +128,34 @@ async fn nothing_survives_the_worker() {
     let below = descendants(worker.0.id());
     assert!(below.len() >= 7, "{below:?}");
     kill_hard(worker.0.id());
+    eventually("all of it to go", || below.iter().all(|pid| !is_alive(*pid)).then_some(())).await;
+    site.assert_no_survivors();
+}
+
+/// Stopped first, so that none of them can react to the end of another.
+#[tokio::test]
+async fn nothing_survives_worker_launcher_and_supervisors_killed_together() {
+    let site = Site::new();
+    if let NamespacesFound::Refused(why) = site.runner.confinement().await.namespaces() {
+        return skipped(&format!("without a process namespace grandchildren stay: {why}"));
+    }
+    let worker = Worker::start(&site, &with_mark(&site, TREE));
+    file_appears(&site.runner.root().path().join("shell/0k3v9x2mqf1a.0/ready")).await;
+    eventually("all its sleepers", || (marked(&site.mark).len() >= 4).then_some(())).await;
+    let below = descendants(worker.0.id());
+    let is_ours = |pid: &u32| {
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        name.starts_with("maestro-")
+    };
+    let ours: Vec<u32> = below.iter().copied().filter(is_ours).chain([worker.0.id()]).collect();
+    assert!(ours.len() >= 3, "launcher, supervisors, worker: {ours:?} of {below:?}");
+    for pid in &ours {
+        let pid = rustix::process::Pid::from_raw(*pid as i32).expect("a process id");
+        rustix::process::kill_process(pid, rustix::process::Signal::STOP).expect("it is there and ours");
+    }
+    for pid in &ours {
+        kill_hard(*pid);
+    }
     eventually("all of it to go", || below.iter().all(|pid| !is_alive(*pid)).then_some(())).await;
     site.assert_no_survivors();
 }

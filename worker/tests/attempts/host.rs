@@ -5,8 +5,9 @@
 //! So the question whether this process is to be one is asked before `main`, where programs of C have their
 //! constructors. A separate program would do as well, but may be older than the tests that start it.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{Read, Write};
+use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,6 +25,10 @@ pub(crate) const WORKER_COMMAND: &str = "__worker";
 
 /// The word that makes this program send what it reads to the socket that follows, and write what comes back.
 pub(crate) const KNOCK_COMMAND: &str = "__knock";
+
+/// The word that makes this program try to reach what an agent should not: `connect PATH`, `abstract NAME`
+/// (a socket), `ptrace PID`. It exits with 0 if it can.
+pub(crate) const TRY_COMMAND: &str = "__try";
 
 /// This program.
 pub(crate) fn host_program() -> PathBuf {
@@ -47,11 +52,34 @@ extern "C" fn before_main() {
         run_worker(Path::new(root), script.to_str().expect("a script is text"));
         std::process::exit(0);
     }
+    if let [command, way, what] = arguments.as_slice()
+        && command == TRY_COMMAND
+    {
+        let done = try_to(way.to_str().expect("a word"), what);
+        std::process::exit(if done.is_ok() { 0 } else { 1 });
+    }
     if let [command, socket] = arguments.as_slice()
         && command == KNOCK_COMMAND
     {
         let done = knock(Path::new(socket));
         std::process::exit(if done.is_ok() { 0 } else { 1 });
+    }
+}
+
+fn try_to(way: &str, what: &OsStr) -> std::io::Result<()> {
+    match way {
+        "connect" => UnixStream::connect(Path::new(what)).map(drop),
+        "abstract" => {
+            let name = std::os::unix::net::SocketAddr::from_abstract_name(what.as_encoded_bytes())?;
+            UnixStream::connect_addr(&name).map(drop)
+        }
+        "ptrace" => {
+            let pid: libc::pid_t = what.to_str().and_then(|text| text.parse().ok()).expect("a process id");
+            // SAFETY: attaching and detaching take numbers only, and touch no memory of this process.
+            let attached = unsafe { libc::ptrace(libc::PTRACE_SEIZE, pid, 0, 0) };
+            if attached == -1 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+        }
+        other => panic!("no way is called {other}"),
     }
 }
 

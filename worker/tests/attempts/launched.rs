@@ -37,11 +37,10 @@ async fn a_missing_binary_is_named_and_is_the_hosts_failure() {
 async fn somebody_else_with_the_pipe_open_is_not_waited_for() {
     let site = Site::new();
     // Opened by way of /proc, the agent's pipe is in the hands of a process that is not below it.
-    let order = site.script("echo $$ > pid; echo said; sleep 0.3");
-    let paths = site.paths(&order);
-    let running = tokio::spawn(site.runner.attempt(order, None).run());
-    let read_pid = || fs::read_to_string(paths.folder.join("pid")).ok()?.trim().parse::<u32>().ok();
-    let pid = eventually("the agent's pid", read_pid).await;
+    let attempt = site.runner.attempt(site.script("echo said; sleep 0.3"), None);
+    let handle = attempt.handle();
+    let running = tokio::spawn(attempt.run());
+    let pid = eventually("the agent's pid", || handle.live().pid).await;
     let mut stranger = fs::OpenOptions::new().write(true).open(format!("/proc/{pid}/fd/1")).expect("a pipe");
     let end = tokio::time::timeout(DEADLINE, running).await.expect("it ends").expect("no panic");
     assert_eq!(result(&end), "said");
@@ -68,8 +67,10 @@ async fn a_paused_tree_stands_still_and_goes_on() {
         argv: ["sh", "-c", "(while :; do echo x >> count; sleep 0.01; done) & wait"].map(Into::into).to_vec(),
         env: vec![("PATH".into(), "/usr/bin:/bin".into()), ("TEST_MARK".into(), site.mark.clone().into())],
         cwd: site.folder.path().to_owned(),
+        walls: None,
+        data_bytes_max: None,
     };
-    let fds = LaunchFds { stdin: null.as_fd(), stdout: null.as_fd(), stderr: null.as_fd() };
+    let fds = LaunchFds { stdin: null.as_fd(), stdout: null.as_fd(), stderr: null.as_fd(), groups: &[] };
     let mut process = site.launcher.launch(&spec, fds).await.expect("it starts");
     let count = site.folder.path().join("count");
     let size = || fs::metadata(&count).map_or(0, |found| found.len());

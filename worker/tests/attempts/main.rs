@@ -3,6 +3,8 @@
 //! Every agent carries a mark of its own in its environment, which all that it starts inherits; a test is
 //! over only when no process with that mark is left.
 
+mod bounds;
+mod confined;
 mod doors;
 mod doors_watch;
 mod faults;

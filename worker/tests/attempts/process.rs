@@ -208,8 +208,14 @@ async fn a_working_directory_that_is_gone_is_named() {
     let site = Site::new();
     let null = std::fs::File::open("/dev/null").expect("there");
     let cwd = site.folder.path().join("gone");
-    let spec = LaunchSpec { argv: vec!["/bin/true".into()], env: Vec::new(), cwd: cwd.clone() };
-    let fds = || LaunchFds { stdin: null.as_fd(), stdout: null.as_fd(), stderr: null.as_fd() };
+    let spec = LaunchSpec {
+        argv: vec!["/bin/true".into()],
+        env: Vec::new(),
+        cwd: cwd.clone(),
+        walls: None,
+        data_bytes_max: None,
+    };
+    let fds = || LaunchFds { stdin: null.as_fd(), stdout: null.as_fd(), stderr: null.as_fd(), groups: &[] };
     let refused = site.launcher.launch(&spec, fds()).await.err().expect("there is no such folder");
     let expected =
         format!("cannot enter the workspace `{}`: No such file or directory (os error 2)", cwd.display());
@@ -217,7 +223,13 @@ async fn a_working_directory_that_is_gone_is_named() {
 
     let spec = LaunchSpec { argv: Vec::new(), ..spec };
     assert!(matches!(site.launcher.launch(&spec, fds()).await, Err(LaunchError::Malformed { .. })));
-    let spec = LaunchSpec { argv: vec!["/bin/true".into()], env: Vec::new(), cwd: "/".into() };
+    let spec = LaunchSpec {
+        argv: vec!["/bin/true".into()],
+        env: Vec::new(),
+        cwd: "/".into(),
+        walls: None,
+        data_bytes_max: None,
+    };
     let nowhere = Launcher::new(LauncherCommand::of(cwd));
     assert!(matches!(nowhere.launch(&spec, fds()).await, Err(LaunchError::LauncherLost { .. })));
 }

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -54,6 +54,7 @@ impl Site {
             .collect();
         let runner = AttemptRunner::new(launcher.clone(), root, host).expect("/dev/null is there");
         let runner = crate::isolation::equipped(runner);
+        fs::create_dir(folder.path().join("common")).expect("a folder");
         Site { folder, launcher, runner, mark: RunId::random(0).to_string() }
     }
 
@@ -69,7 +70,7 @@ impl Site {
             step: "build".parse().expect("a lawful id"),
             workflow: "deploy".to_owned(),
             worker: "w1".parse().expect("a lawful name"),
-            agent: Arc::new(agent_type("{}")),
+            agent: self.agent_with(serde_json::json!({})),
             argv: argv.iter().map(|word| (*word).to_owned()).collect(),
             env: [(MARK.to_owned(), self.mark.clone())].into(),
             prompt: String::new(),
@@ -80,6 +81,21 @@ impl Site {
             stall_timeout: None,
             grace: Duration::from_secs(5),
         }
+    }
+
+    /// The one folder beside its own to which agents of this site may write.
+    pub(crate) fn shared(&self) -> PathBuf {
+        self.folder.path().join("common")
+    }
+
+    /// The agent type of this site's orders, isolated in this way.
+    pub(crate) fn agent(&self, isolation: &str) -> Arc<AgentType> {
+        self.agent_with(serde_json::json!({"isolate_with": isolation}))
+    }
+
+    fn agent_with(&self, mut keys: serde_json::Value) -> Arc<AgentType> {
+        keys["paths"] = serde_json::json!({"write": [self.shared()]});
+        Arc::new(agent_type(&keys.to_string()))
     }
 
     pub(crate) fn paths(&self, order: &AttemptOrder) -> WorkspacePaths {

@@ -183,6 +183,7 @@ pub(crate) async fn attach_worker(store: &Store, name: &str, lease: Duration) ->
         version: "0".to_owned(),
         labels: std::collections::BTreeMap::new(),
         confinement: Vec::new(),
+        isolation: None,
     };
     let incarnation = Incarnation::random();
     let types = ["noop".to_owned()];
@@ -239,6 +240,7 @@ pub(crate) fn settings(root: &std::path::Path, name: Option<&str>) -> WorkerSett
         state_ttl: Duration::from_secs(60),
         kilo_program: None,
         snapshot_folder: std::env::temp_dir(),
+        confinement: None,
         workspace_retention: Duration::from_secs(3600),
         version: "0".to_owned(),
         probe: None,

@@ -1,0 +1,139 @@
+//! An agent's own way into its walls, between clone and exec: system calls only.
+//!
+//! Everything that needs memory or a decision was made before, in `view` and by the worker; what happens here
+//! is the same for each agent. No allocation, no lock, no panic: the memory is the supervisor's.
+
+use std::ffi::CString;
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, UnmountFlags};
+use rustix::thread::CapabilitySet;
+
+use super::sys_walls::{self, MountDepth, set_mount_read_only};
+use super::view::{ROOT, SCRATCH_OPTIONS};
+
+/// What reading means to Landlock: executing, reading files, listing folders.
+const RULES_READ: u64 = 0b1101;
+/// What using devices means beside: writing, making files longer or shorter, their own controls.
+const RULES_DEVICES: u64 = 1 << 1 | 1 << 14 | 1 << 15;
+
+/// What a child does to itself before it executes its program.
+pub(super) struct ChildWalls {
+    /// The steps to its view of the host; none where it sees what its supervisor sees.
+    pub(super) view: Option<Vec<ViewStep>>,
+    /// Its Landlock ruleset.
+    pub(super) rules: Option<OwnedFd>,
+    /// The rights that the ruleset governs.
+    pub(super) handled: u64,
+}
+
+/// One step to a view. Paths are those below the future root.
+pub(super) enum ViewStep {
+    /// Show what the host has.
+    Bind { source: CString, target: CString, writable: bool },
+    /// An empty folder that can be filled and is gone with the agent.
+    Scratch { target: CString },
+    /// An empty folder that can be filled only here, before the agent is.
+    Cover { target: CString },
+    /// A folder to show something at.
+    Folder { target: CString },
+    /// A file to show something at.
+    File { target: CString },
+    /// A link.
+    Link { text: CString, target: CString },
+}
+
+impl ChildWalls {
+    /// Takes the process into its view. Its working directory is then the view's root.
+    pub(super) fn enter_view(&self) -> Result<(), Errno> {
+        let Some(steps) = &self.view else { return Ok(()) };
+        for step in steps {
+            step.carry_out()?;
+        }
+        for step in steps {
+            // Filled by now with all that is to be seen there.
+            if let ViewStep::Cover { target } = step {
+                set_mount_read_only(target, MountDepth::Alone)?;
+            }
+        }
+        set_mount_read_only(ROOT, MountDepth::Alone)?;
+        rustix::process::chdir(ROOT)?;
+        // The old root ends up on top of the new one, and goes.
+        rustix::process::pivot_root(c".", c".")?;
+        rustix::mount::unmount(c".", UnmountFlags::DETACH)?;
+        rustix::process::chdir(c"/")
+    }
+
+    /// Gives up what an agent may not have: capabilities, gaining rights by executing, foreign paths.
+    pub(super) fn restrict(&self) -> Result<(), Errno> {
+        rustix::thread::set_no_new_privs(true)?;
+        sys_walls::empty_bounding_set();
+        let _ = rustix::thread::clear_ambient_capability_set();
+        let none = rustix::thread::CapabilitySets {
+            effective: CapabilitySet::empty(),
+            permitted: CapabilitySet::empty(),
+            inheritable: CapabilitySet::empty(),
+        };
+        rustix::thread::set_capabilities(None, none)?;
+        let Some(rules) = &self.rules else { return Ok(()) };
+        if self.view.is_some() {
+            self.allow(rules, c"/proc", RULES_READ)?;
+            self.allow(rules, c"/dev", RULES_READ | RULES_DEVICES)?;
+            self.allow(rules, c"/dev/shm", u64::MAX)?;
+            self.allow(rules, c"/tmp", u64::MAX)?;
+        }
+        sys_walls::restrict_by_rules(rules)
+    }
+
+    /// Adds what only exists in this view to the ruleset, which is this agent's alone.
+    fn allow(&self, rules: &OwnedFd, path: &std::ffi::CStr, rights: u64) -> Result<(), Errno> {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let place = rustix::fs::openat(CWD, path, flags, Mode::empty())?;
+        sys_walls::add_path_rule(rules, &place, rights & self.handled)
+    }
+}
+
+impl ViewStep {
+    fn carry_out(&self) -> Result<(), Errno> {
+        match self {
+            ViewStep::Bind { source, target, writable } => {
+                rustix::mount::mount_bind_recursive(source.as_c_str(), target.as_c_str())?;
+                if *writable {
+                    return Ok(());
+                }
+                set_mount_read_only(target, MountDepth::Whole)
+            }
+            ViewStep::Scratch { target } => {
+                let flags = MountFlags::NOSUID | MountFlags::NODEV;
+                rustix::mount::mount(c"maestro", target.as_c_str(), c"tmpfs", flags, SCRATCH_OPTIONS)
+            }
+            ViewStep::Cover { target } => {
+                let flags = MountFlags::NOSUID | MountFlags::NODEV;
+                rustix::mount::mount(c"maestro", target.as_c_str(), c"tmpfs", flags, c"mode=755,size=1m")
+            }
+            ViewStep::Folder { target } => {
+                unless_there(rustix::fs::mkdirat(CWD, target.as_c_str(), Mode::from_raw_mode(0o755)))
+            }
+            ViewStep::File { target } => {
+                let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+                let made =
+                    rustix::fs::openat(CWD, target.as_c_str(), flags, Mode::from_raw_mode(0o600)).map(drop);
+                unless_there(made)
+            }
+            ViewStep::Link { text, target } => {
+                unless_there(rustix::fs::symlinkat(text.as_c_str(), CWD, target.as_c_str()))
+            }
+        }
+    }
+}
+
+/// What lies in a folder that is shown is there already. Where that may not be written to, the kernel may
+/// say so first.
+fn unless_there(made: Result<(), Errno>) -> Result<(), Errno> {
+    match made {
+        Err(Errno::EXIST) => Ok(()),
+        other => other,
+    }
+}
