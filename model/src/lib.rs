@@ -11,12 +11,13 @@
 //! | queue | the tasks that are ready for one agent type, or for one worker | `plan` |
 //! | agent type | what to launch and how | `agent_type` |
 //! | agent | an instance of an agent type, assigned to a folder on one worker | `assignment`, `catalogue` |
+//! | snapshot | a `tar.gz` of state and workspaces, with a SHA-256 manifest | `snapshot` |
 //! | template, expression | a text with `<< … >>` in it; what stands between the marks | `template` |
 //!
 //! Modules import only from those before them in this order: `ids`, `task`, `retry`, `duration`, `size`,
 //! `diagnostic`, `template`, `output_file`, `model_use`, `attempt`, `trace`, `agent_type`, `assignment`,
 //! `catalogue`, `plan`, `yaml`, `template_text`,
-//! `agent_file`, `workflow`, `compile`, `dispatch`, `mailbox`.
+//! `agent_file`, `workflow`, `compile`, `dispatch`, `mailbox`, `snapshot`.
 
 pub mod agent_file;
 pub mod agent_type;
@@ -34,6 +35,7 @@ pub mod output_file;
 pub mod plan;
 pub mod retry;
 pub mod size;
+pub mod snapshot;
 pub mod task;
 pub mod template;
 pub mod template_text;
