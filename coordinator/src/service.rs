@@ -7,6 +7,7 @@ use maestro_model::ids::Incarnation;
 use maestro_model::plan::QueueName;
 use maestro_store::brought::{ReadyGrant, make_ready};
 use maestro_store::duties::{EXPAND_ITEMS_MAX, Expansion, Leadership, RetentionPolicy, SWEEP_ITEMS_MAX};
+use maestro_store::freezing::Thawed;
 use maestro_store::step::{Ending, Grant, StepReport, StepRequest};
 use maestro_store::worker::{AboutProcess, ProcessRole, ProcessStatus};
 use maestro_store::{Refusal, Store, StoreError};
@@ -220,11 +221,23 @@ impl Duties {
             match self.store.sweep(SWEEP_ITEMS_MAX).await {
                 Ok(swept) if swept.next_due == Some(Duration::ZERO) && swept.handled > 0 => {}
                 Ok(_) => return,
+                // Held still for a snapshot, or by somebody who is gone.
+                Err(StoreError::Refused(Refusal::Paused)) => return self.look_after_freeze().await,
                 Err(error) => {
                     tracing::warn!("cannot sweep: {error}");
                     return;
                 }
             }
+        }
+    }
+
+    async fn look_after_freeze(&self) {
+        match self.store.thaw_if_abandoned("coordinator").await {
+            Ok(Thawed::GoesOn(mode)) => {
+                tracing::warn!("whoever held the cluster still is gone: it goes on (mode {mode})");
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!("cannot look after a freeze: {error}"),
         }
     }
 
@@ -237,7 +250,11 @@ impl Duties {
             }
         };
         for run in runs {
-            if let Err(error) = self.store.collect_run(&run).await {
+            let collected = self.store.collect_run(&run).await;
+            if let Err(StoreError::Refused(Refusal::Paused)) = collected {
+                return;
+            }
+            if let Err(error) = collected {
                 tracing::warn!(%run, "cannot collect a run: {error}");
                 return;
             }

@@ -32,6 +32,7 @@ pub mod ids;
 pub mod mailbox;
 pub mod model_use;
 pub mod output_file;
+pub mod pack_frames;
 pub mod plan;
 pub mod retry;
 pub mod size;

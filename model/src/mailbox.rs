@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{AgentId, AgentSlug, Attempt, TaskId};
+use crate::ids::{AgentId, AgentSlug, Attempt, TaskId, WorkerName};
 
 /// The version of letters as they are stored.
 pub const LETTER_VERSION: u32 = 1;
@@ -90,6 +90,15 @@ pub enum WorkerQuestion {
         folder: LeftFolder,
         /// The transfer, whose receiver listens already.
         transfer: String,
+    },
+    /// Send all workspaces, while the cluster is held still, to whoever receives under this name.
+    PackWorkspaces {
+        /// The transfer, whose receiver listens already.
+        transfer: String,
+        /// Workers that are asked as well: of those that share a root only the first sends what lies below it.
+        peers: Vec<WorkerName>,
+        /// Whether Maestro's own folders of attempts, with their logs, are sent as well.
+        include_logs: bool,
     },
     /// Take no new tasks, and end when the running ones have.
     Drain {
@@ -176,8 +185,10 @@ pub enum WorkerAnswer {
         /// Whether there are more.
         more: bool,
     },
-    /// To `SendFolder`: it is on its way.
+    /// To `SendFolder` and `PackWorkspaces`: it is on its way.
     Sending,
+    /// To `PackWorkspaces`: something moves here.
+    NotStill,
     /// To `SendFolder`: it is not on this host.
     NoSuchFolder,
     /// To `CleanWorkspaces`.

@@ -25,8 +25,10 @@ mod key_shape;
 mod limits;
 mod manifest;
 mod place;
+mod rdb_checksum;
 mod redis_index;
 mod seal;
+mod tree_digest;
 
 pub use agents_file::{AGENTS_FILE_VERSION, AgentsFile};
 pub use entry_path::{EntryPath, PATH_BYTES_MAX, PATH_DEPTH_MAX};
@@ -41,5 +43,7 @@ pub use manifest::{
     MANIFEST_FORMAT, Manifest, MemberRange, SnapshotCounts, WorkerCoverage, WorkspaceRole,
 };
 pub use place::{EntryPlace, SnapshotPart, WorkspaceKey};
+pub use rdb_checksum::RdbChecksum;
 pub use redis_index::{INDEX_VERSION, KeyEntry, RedisIndex};
 pub use seal::{SEAL_BYTES, Seal, SealReading};
+pub use tree_digest::TreeDigest;
