@@ -1,8 +1,9 @@
 //! `maestro state`: the verbs, one file each.
 //!
-//! `entry` is a shared value as users see it; `pattern` is which keys are meant; `road` is the way to them,
-//! which inside a task leads to the worker and not to Redis.
+//! `archive` opens a snapshot; `entry` is a shared value as users see it; `pattern` is which keys are meant; `road`
+//! is the way to them, which inside a task leads to the worker and not to Redis.
 
+mod archive;
 mod delete;
 mod entry;
 mod get;
@@ -10,6 +11,7 @@ mod list;
 mod pattern;
 mod road;
 mod set;
+mod verify;
 mod watch;
 
 use clap::Subcommand;
@@ -28,6 +30,8 @@ pub(crate) enum StateCommand {
     List(list::StateListArgs),
     /// Remove a value
     Delete(delete::StateDeleteArgs),
+    /// Read every byte of a snapshot and compare it with its manifest
+    Verify(verify::StateVerifyArgs),
     /// Print changes as they happen
     Watch(watch::StateWatchArgs),
 }
@@ -39,6 +43,7 @@ pub(crate) fn run(command: StateCommand, context: &CommandContext) -> Outcome {
         StateCommand::Get(args) => get::run(&args, context),
         StateCommand::List(args) => list::run(&args, context),
         StateCommand::Delete(args) => delete::run(&args, context),
+        StateCommand::Verify(args) => verify::run(&args, context),
         StateCommand::Watch(args) => watch::run(&args, context),
     }
 }
