@@ -75,6 +75,9 @@ fn refusal_failure(refusal: &Refusal) -> Failure {
     match refusal {
         Refusal::NotFound { .. } => Failure::not_found(message),
         Refusal::Paused => Failure::new(Exit::NothingToRunIt, message).hint("see `maestro queue status`"),
+        Refusal::Frozen { .. } => {
+            Failure::new(Exit::NothingToRunIt, message).hint("it goes on by itself: try again")
+        }
         Refusal::TooOld { .. } => Failure::unavailable(message).hint("install redis 7, or valkey"),
         Refusal::Evicting { .. } => Failure::unavailable(message)
             .hint("set `maxmemory-policy noeviction`: an evicted key is a lost task"),

@@ -1,7 +1,7 @@
 //! A cluster's cell in Redis: found or made on connecting, and the one way to run a script in it.
 
 use std::sync::{Arc, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redis::{Cmd, Pipeline, Value};
 
@@ -16,6 +16,11 @@ pub const SCHEMA: &str = "1";
 
 /// Oldest Redis that has script flags.
 const REDIS_MAJOR_MIN: u32 = 7;
+
+/// A request is held up by a freeze for so many times the patience with a Redis that cannot be reached.
+const FROZEN_PATIENCE: u32 = 10;
+/// Wait before it is sent again.
+const FROZEN_PAUSE: Duration = Duration::from_millis(100);
 
 /// Where the cluster is and how patient to be.
 #[derive(Debug, Clone)]
@@ -36,10 +41,11 @@ pub struct Store {
 
 #[derive(Debug)]
 struct StoreInner {
-    link: Link,
+    link: Arc<Link>,
     /// The way to the pointer where a Redis Cluster keeps it apart from the cell.
-    pointer_link: Option<Link>,
+    pointer_link: Option<Arc<Link>>,
     keys: Keys,
+    generation: u64,
     scripts: ScriptSet,
     namespace: String,
     cluster: String,
@@ -76,9 +82,10 @@ impl Store {
             (pointer_link, None)
         };
         let inner = StoreInner {
-            link,
-            pointer_link,
+            link: Arc::new(link),
+            pointer_link: pointer_link.map(Arc::new),
             keys,
+            generation: found.generation,
             scripts,
             namespace: options.namespace.clone(),
             cluster: found.cluster,
@@ -126,6 +133,33 @@ impl Store {
         Store::connect_with(&self.inner.options, self.inner.scripts.clone()).await
     }
 
+    /// The generation that this handle's keys belong to.
+    pub fn generation(&self) -> u64 {
+        self.inner.generation
+    }
+
+    /// Whether pointer and cell may be at different servers.
+    pub(crate) fn has_far_pointer(&self) -> bool {
+        self.inner.pointer_link.is_some()
+    }
+
+    /// The same cluster's cell of another generation, over the same connection. A restore fills one that is not in
+    /// force yet.
+    pub(crate) fn in_generation(&self, generation: u64) -> Store {
+        let inner = StoreInner {
+            link: self.inner.link.clone(),
+            pointer_link: self.inner.pointer_link.clone(),
+            keys: Keys::new(&self.inner.namespace, generation, 0),
+            generation,
+            scripts: self.inner.scripts.clone(),
+            namespace: self.inner.namespace.clone(),
+            cluster: self.inner.cluster.clone(),
+            epoch: RwLock::new(self.epoch()),
+            options: self.inner.options.clone(),
+        };
+        Store { inner: Arc::new(inner) }
+    }
+
     /// Names of the cell's keys.
     pub fn keys(&self) -> &Keys {
         &self.inner.keys
@@ -165,10 +199,28 @@ impl Store {
 
     /// Runs a script in the cell. `fill` adds its arguments after the key.
     pub(crate) async fn eval(&self, name: &str, fill: impl FnOnce(&mut Cmd)) -> Result<Value, StoreError> {
-        let command = self.prepare(name, fill);
+        self.eval_with_keys(name, &[], fill).await
+    }
+
+    /// As `eval`, with keys beside the cell's own, at the same server.
+    pub(crate) async fn eval_with_keys(
+        &self,
+        name: &str,
+        keys: &[String],
+        fill: impl FnOnce(&mut Cmd),
+    ) -> Result<Value, StoreError> {
+        let command = self.prepare_with_keys(name, keys, fill);
+        let begun = Instant::now();
         loop {
             match self.inner.link.ask(&command).await? {
-                Ok(value) => return Ok(value),
+                Ok(value) => {
+                    // A freeze ends by itself: the same words are sent until it has, or patience ends.
+                    let patience = self.inner.options.patience * FROZEN_PATIENCE;
+                    if !is_held_up(&value) || begun.elapsed() >= patience {
+                        return Ok(value);
+                    }
+                    tokio::time::sleep(FROZEN_PAUSE).await;
+                }
                 Err(NoScript) => self.load_scripts().await?,
             }
         }
@@ -176,9 +228,13 @@ impl Store {
 
     /// The command that `eval` sends, to be put into a pipeline.
     pub(crate) fn prepare(&self, name: &str, fill: impl FnOnce(&mut Cmd)) -> Cmd {
+        self.prepare_with_keys(name, &[], fill)
+    }
+
+    fn prepare_with_keys(&self, name: &str, keys: &[String], fill: impl FnOnce(&mut Cmd)) -> Cmd {
         let script = self.inner.scripts.get(name);
         let mut command = redis::cmd("EVALSHA");
-        command.arg(&script.digest).arg(1).arg(self.inner.keys.ctl());
+        command.arg(&script.digest).arg(1 + keys.len()).arg(self.inner.keys.ctl()).arg(keys);
         fill(&mut command);
         command
     }
@@ -211,6 +267,12 @@ impl Store {
             }
         }
     }
+}
+
+/// Whether a script says that the cell stands still.
+fn is_held_up(value: &Value) -> bool {
+    let Value::Array(words) = value else { return false };
+    matches!(words.first(), Some(Value::BulkString(word)) if word == b"FROZEN")
 }
 
 struct FoundCluster {
@@ -308,6 +370,7 @@ impl Reply {
         let reply = Reply { script, word, rest: values };
         match reply.word.as_str() {
             "PAUSED" => Err(Refusal::Paused.into()),
+            "FROZEN" => Err(Refusal::Frozen { by: reply.text(0)? }.into()),
             "FENCED" => Err(Refusal::Fenced.into()),
             "RECOVER" => Err(Refusal::Recover.into()),
             "EPOCH" => Err(Refusal::Epoch { current: reply.text(0)? }.into()),

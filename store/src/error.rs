@@ -35,6 +35,12 @@ pub enum Refusal {
     /// The cell is frozen, or its intake is closed.
     #[error("the cluster does not take work now: it is paused or frozen")]
     Paused,
+    /// The cell is held still for a snapshot or a restore, and was for as long as this request could wait.
+    #[error("the cluster stands still for a snapshot or a restore (asked for by {by})")]
+    Frozen {
+        /// Who asked for it.
+        by: String,
+    },
     /// A restore took place since this process looked.
     #[error("the cluster was restored meanwhile: its epoch is {current}")]
     Epoch {

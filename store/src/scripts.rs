@@ -33,6 +33,7 @@ const FLOW: Part = (
         include_str!("scripts/turns.lua"),
     ],
 );
+const FREEZING: Part = ("freezing", &[include_str!("scripts/freezing.lua")]);
 const SHARED_STATE: Part = ("shared_state", &[include_str!("scripts/shared_state.lua")]);
 const VOICE: Part = ("voice", &[include_str!("scripts/voice.lua")]);
 const GRANT: Part = ("grant", &[include_str!("scripts/grant.lua")]);
@@ -43,26 +44,30 @@ type Part = (&'static str, &'static [&'static str]);
 
 const SCRIPTS: &[(&str, &[Part], &str)] = &[
     ("init", &[PRELUDE], include_str!("scripts/init.lua")),
-    ("submit", &[PRELUDE, FLOW], include_str!("scripts/submit.lua")),
+    ("submit", &[PRELUDE, FREEZING, FLOW], include_str!("scripts/submit.lua")),
     ("step", &[PRELUDE, FLOW, SHARED_STATE, GRANT], include_str!("scripts/step.lua")),
     ("expand", &[PRELUDE, FLOW], include_str!("scripts/expand.lua")),
-    ("attach", &[PRELUDE, FLOW, SWEEPING], include_str!("scripts/attach.lua")),
-    ("detach", &[PRELUDE, FLOW, SWEEPING], include_str!("scripts/detach.lua")),
+    ("attach", &[PRELUDE, FREEZING, FLOW, SWEEPING], include_str!("scripts/attach.lua")),
+    ("detach", &[PRELUDE, FREEZING, FLOW, SWEEPING], include_str!("scripts/detach.lua")),
     ("beat", &[PRELUDE, FLOW, SWEEPING], include_str!("scripts/beat.lua")),
     ("sweep", &[PRELUDE, FLOW, SWEEPING], include_str!("scripts/sweep.lua")),
-    ("cancel", &[PRELUDE, FLOW], include_str!("scripts/cancel.lua")),
-    ("stop", &[PRELUDE, FLOW], include_str!("scripts/stop.lua")),
-    ("assign", &[PRELUDE], include_str!("scripts/assign.lua")),
-    ("agent_hold", &[PRELUDE, FLOW], include_str!("scripts/agent_hold.lua")),
-    ("register", &[PRELUDE], include_str!("scripts/register.lua")),
+    ("cancel", &[PRELUDE, FREEZING, FLOW], include_str!("scripts/cancel.lua")),
+    ("stop", &[PRELUDE, FREEZING, FLOW], include_str!("scripts/stop.lua")),
+    ("assign", &[PRELUDE, FREEZING], include_str!("scripts/assign.lua")),
+    ("agent_hold", &[PRELUDE, FREEZING, FLOW], include_str!("scripts/agent_hold.lua")),
+    ("register", &[PRELUDE, FREEZING], include_str!("scripts/register.lua")),
     ("greet", &[PRELUDE], include_str!("scripts/greet.lua")),
     ("recover", &[PRELUDE, FLOW], include_str!("scripts/recover.lua")),
-    ("rerun", &[PRELUDE, FLOW], include_str!("scripts/rerun.lua")),
-    ("set_mode", &[PRELUDE], include_str!("scripts/set_mode.lua")),
+    ("rerun", &[PRELUDE, FREEZING, FLOW], include_str!("scripts/rerun.lua")),
+    ("set_mode", &[PRELUDE, FREEZING], include_str!("scripts/set_mode.lua")),
+    ("freeze", &[PRELUDE, FREEZING], include_str!("scripts/freeze.lua")),
+    ("freeze_paused", &[PRELUDE], include_str!("scripts/freeze_paused.lua")),
+    ("freeze_renew", &[PRELUDE], include_str!("scripts/freeze_renew.lua")),
+    ("thaw", &[PRELUDE], include_str!("scripts/thaw.lua")),
     ("lead", &[PRELUDE], include_str!("scripts/lead.lua")),
     ("gc", &[PRELUDE], include_str!("scripts/gc.lua")),
-    ("state_set", &[PRELUDE, VOICE, SHARED_STATE], include_str!("scripts/state_set.lua")),
-    ("state_delete", &[PRELUDE, VOICE], include_str!("scripts/state_delete.lua")),
+    ("state_set", &[PRELUDE, FREEZING, VOICE, SHARED_STATE], include_str!("scripts/state_set.lua")),
+    ("state_delete", &[PRELUDE, FREEZING, VOICE], include_str!("scripts/state_delete.lua")),
 ];
 
 impl ScriptSet {

@@ -110,11 +110,25 @@ pub enum CellMode {
     Run,
     /// Nothing new is claimed.
     Paused,
+    /// Nothing new is claimed, and workers are to pause their agents.
+    Freezing,
+    /// Nothing changes.
+    Frozen,
 }
 
 impl CellMode {
     pub(crate) fn read(word: &str) -> CellMode {
-        if word == "run" { CellMode::Run } else { CellMode::Paused }
+        match word {
+            "run" => CellMode::Run,
+            "freezing" => CellMode::Freezing,
+            "frozen" => CellMode::Frozen,
+            _ => CellMode::Paused,
+        }
+    }
+
+    /// Whether agents are to stand still.
+    pub fn is_freezing(self) -> bool {
+        matches!(self, CellMode::Freezing | CellMode::Frozen)
     }
 }
 

@@ -153,6 +153,11 @@ impl Dispatcher {
         self.phase != Phase::Serving
     }
 
+    /// Whether an attempt's outcome is still to be recorded.
+    pub fn owes_reports(&self) -> bool {
+        self.requests.owes_reports()
+    }
+
     /// What is wrong with this host, if anything.
     pub fn trouble(&self) -> Option<String> {
         self.intake.trouble()
@@ -190,6 +195,8 @@ impl Dispatcher {
             WorkerEvent::Terminate => self.on_terminate(&mut actions),
             WorkerEvent::Drain(order) => self.on_drain(order, &mut actions),
             WorkerEvent::DrainDeadline(number) => self.on_drain_deadline(number, &mut actions),
+            // What is to be done then is the service's business.
+            WorkerEvent::AgentsStill(_) => {}
             WorkerEvent::LastDeadline => self.on_last_deadline(&mut actions),
         }
         self.launch_waiting(&mut actions);
@@ -221,7 +228,7 @@ impl Dispatcher {
 
     /// While the cluster is paused nothing is claimed; the change is told once, not with every bell.
     fn on_mode(&mut self, mode: CellMode) {
-        let paused = mode == CellMode::Paused;
+        let paused = mode != CellMode::Run;
         match (self.paused, paused) {
             (false, true) => tracing::info!("the cluster is paused: no new tasks are claimed"),
             (true, false) => tracing::info!("the cluster goes on: tasks are claimed again"),

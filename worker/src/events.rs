@@ -9,6 +9,7 @@ use maestro_model::attempt::AttemptReport;
 use maestro_model::ids::{AgentId, AgentSlug};
 use maestro_model::plan::QueueName;
 use maestro_store::brought::{GroupOutputs, KnownRun};
+use maestro_store::freezing::FreezeId;
 use maestro_store::step::{Grant, StepReply, StepRequest};
 use maestro_store::worker::BeatReply;
 
@@ -67,6 +68,8 @@ pub enum WorkerEvent {
     ProbePassed(Breakage),
     /// So many runs with a folder of their own have it here, and have not ended.
     RunsBound(usize),
+    /// For a freeze, all agents stand still; their ends, as far as there were any, came before this.
+    AgentsStill(FreezeId),
     /// Somebody wants the worker to end.
     Terminate,
     /// Somebody wants it to end by and by.

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use maestro_model::ids::{AgentSlug, Incarnation, WorkerName};
 use maestro_store::worker::{AboutProcess, ProcessRole};
@@ -77,9 +77,14 @@ pub fn hold_name(root: &Path, asked: Option<&str>) -> Result<HeldName, IdentityE
     Err(IdentityError::Taken { name: host })
 }
 
+/// What a worker locks to hold its name.
+pub(crate) fn lock_file(root: &Path, name: &str) -> PathBuf {
+    root.join(format!(".worker-{name}.lock"))
+}
+
 fn try_name(root: &Path, name: &str) -> Result<Option<HeldName>, IdentityError> {
     let name: WorkerName = name.parse()?;
-    let path = root.join(format!(".worker-{name}.lock"));
+    let path = lock_file(root, name.as_str());
     let failed = |source| IdentityError::Lock { path: path.display().to_string(), source };
     let lock = OpenOptions::new()
         .create(true)

@@ -298,6 +298,11 @@ pub(crate) fn for_each_leftover(root: &Path, each: &mut impl FnMut(Leftover)) {
     });
 }
 
+/// Whether it is marked as another cluster's.
+pub(crate) fn is_strangers(leftover: &Leftover, cluster: &str) -> bool {
+    read_own_head(&leftover.mark, MARK_BYTES_MAX).is_some() && !is_marked_by(leftover, cluster)
+}
+
 /// What Maestro's own folder beside a workspace is called.
 const OWN: &str = ".maestro";
 

@@ -230,7 +230,8 @@ impl<'a> Telling<'a> {
     /// Waits after an error that may pass; gives any other back.
     async fn survive(&mut self, error: StoreError) -> Result<(), StoreError> {
         self.troubles += 1;
-        let passes = error.may_pass() || matches!(error, StoreError::Refused(Refusal::Paused));
+        let passes = error.may_pass()
+            || matches!(error, StoreError::Refused(Refusal::Paused | Refusal::Frozen { .. }));
         if !passes || self.troubles > TROUBLES_MAX {
             return Err(error);
         }

@@ -65,6 +65,12 @@ impl Requests {
         !self.waiting.is_empty()
     }
 
+    /// Whether an outcome has not been acknowledged.
+    pub fn owes_reports(&self) -> bool {
+        let mut under_way = self.lanes.iter().flatten();
+        self.has_reports() || under_way.any(|request| !request.reports.is_empty())
+    }
+
     /// Whether nothing waits and nothing is under way.
     pub fn is_quiet(&self) -> bool {
         self.waiting.is_empty() && self.lanes.iter().all(Option::is_none)

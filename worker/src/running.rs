@@ -21,6 +21,7 @@ use crate::log_capture::LogSender;
 use crate::log_shipper::{LogEnd, LogEnds};
 use crate::settings::WorkerSettings;
 use crate::side_door::{SideDoors, SideDoorsSettings};
+use crate::standstill::Standstill;
 use crate::step_copy::Bringer;
 use crate::trace_notes::{TraceNotes, write_note};
 use crate::workspace::WorkspacePaths;
@@ -54,6 +55,7 @@ pub struct RunningAttempts {
     incarnation: Incarnation,
     doors: SideDoors,
     bringer: Bringer,
+    standstill: Standstill,
     events: mpsc::UnboundedSender<WorkerEvent>,
 }
 
@@ -87,6 +89,7 @@ impl RunningAttempts {
             incarnation,
             doors,
             bringer,
+            standstill: Standstill::default(),
             events,
         }
     }
@@ -99,6 +102,11 @@ impl RunningAttempts {
     /// What runs, for whoever looks from aside.
     pub fn live(&self) -> LiveAttempts {
         self.live.clone()
+    }
+
+    /// Whether all of them are to stand still, and do.
+    pub fn standstill(&self) -> Standstill {
+        self.standstill.clone()
     }
 
     /// Launches an agent. Its handle is there before this returns, so that whatever comes after finds it.
@@ -122,7 +130,8 @@ impl RunningAttempts {
             None => pass,
         };
         let attempt = self.runner.attempt(order.order, Some(self.logs.clone())).with_door(pass);
-        let attempt = attempt.with_bringer(self.bringer.clone());
+        let mover = Arc::new(self.standstill.mover());
+        let attempt = attempt.with_bringer(self.bringer.clone()).moving_as(mover.clone());
         let live = LiveAttempt {
             handle: attempt.handle(),
             agent: slug.clone(),
@@ -147,6 +156,8 @@ impl RunningAttempts {
             let _ = log_ends.try_send(LogEnd { task: key.0.clone(), attempt: key.1, keeps_more });
             let broken = broken.map(|part| Breakage::of(part, &slug, shared.assigned.as_ref()));
             let _ = events.send(WorkerEvent::AttemptEnded(key, report, broken));
+            // Only now: whoever hears that all stand still has heard of this end before.
+            drop(mover);
         });
     }
 

@@ -23,6 +23,7 @@ use crate::confinement::Confinement;
 use crate::container::ContainerEngine;
 use crate::dispatcher::{Dispatcher, DispatcherSettings};
 use crate::events::{FetchFailure, Life, WorkerAction, WorkerEvent};
+use crate::freezing::FreezeDuty;
 use crate::identity::{HeldName, IdentityError, attach, hold_name};
 use crate::janitor::{Janitor, JanitorSettings};
 use crate::journal::{Journal, JournalOwner, JournalPlace, sync_every_second};
@@ -149,6 +150,7 @@ struct Service {
     status: SharedStatus,
     shipper: JoinHandle<()>,
     journal: Journal,
+    freezing: FreezeDuty,
     /// Loops that end with the worker.
     loops: JoinSet<()>,
 }
@@ -199,6 +201,7 @@ impl Service {
             incarnation.clone(),
             events.0.clone(),
         );
+        let freezing = FreezeDuty::new(running.standstill());
         let attached = Attachment { life: Life::FIRST, store: store.clone(), incarnation };
         let (beats, bells) = standing::topics(&attached, types);
         let mut service = Service {
@@ -218,6 +221,7 @@ impl Service {
             running,
             steps: StepsUnderWay::default(),
             journal,
+            freezing,
             events,
             beats,
             bells,
@@ -247,6 +251,8 @@ impl Service {
         let store = || self.store.subscribe();
         self.loops.spawn(listen(self.bells.subscribe(), own_bell.clone(), events()));
         self.loops.spawn(sweep_now_and_then(store()));
+        let who = self.name.name.to_string();
+        self.loops.spawn(self.freezing.follow(who, store(), events()));
         self.loops.spawn(sync_every_second(self.journal.file()));
         let (settings, name) = (self.settings.clone(), self.name.name.clone());
         self.loops.spawn(watch_served(settings, name, store(), self.registry.subscribe(), events()));
@@ -255,6 +261,7 @@ impl Service {
             name: self.name.name.clone(),
             root: self.root.clone(),
             live: self.running.live(),
+            standstill: self.running.standstill(),
             status: self.status.clone(),
             store: store(),
             events: events(),
@@ -292,6 +299,9 @@ impl Service {
             self.look_at(&event);
             let actions = self.dispatcher.handle_event(event);
             self.keep_outcomes();
+            if !self.dispatcher.owes_reports() {
+                self.freezing.on_all_reported(&self.attached);
+            }
             self.tell_status();
             for action in actions {
                 if matches!(action, WorkerAction::Finish) {
@@ -303,7 +313,7 @@ impl Service {
     }
 
     /// What an event tells beside what the dispatcher makes of it.
-    fn look_at(&self, event: &WorkerEvent) {
+    fn look_at(&mut self, event: &WorkerEvent) {
         match event {
             WorkerEvent::StepAnswered(_, _, reply) => {
                 let Some(measurer) = &self.settings.probe else { return };
@@ -312,7 +322,9 @@ impl Service {
                     let _ = measurer.send(GrantStamp { task: grant.task.clone(), at });
                 }
             }
+            WorkerEvent::AgentsStill(freeze) => self.freezing.on_still(freeze.clone()),
             WorkerEvent::BeatAnswered(_, _, reply) => {
+                self.freezing.on_mode(reply.mode);
                 self.status.lock().expect("no holder panics").memory_bytes = resident_bytes();
                 self.registry
                     .send_if_modified(|known| std::mem::replace(known, reply.registry) != reply.registry);

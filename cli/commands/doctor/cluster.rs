@@ -35,7 +35,7 @@ pub(super) async fn checks(store: &Store) -> Result<Vec<CheckEntry>, StoreError>
             "wait 15 s and look again; then look at their logs",
         ),
     });
-    if store.cell_mode().await? == CellMode::Paused {
+    if store.cell_mode().await? != CellMode::Run {
         entries.push(CheckEntry::warn(
             "intake",
             "paused: nothing new is started",

@@ -47,7 +47,7 @@ pub(crate) fn run(args: &QueueStatusArgs, context: &CommandContext) -> Outcome {
     context.block_on(0, async {
         let store = open_store(&context.settings()?).await?;
         let mode = store.mode().await?;
-        if mode.mode == CellMode::Paused {
+        if mode.mode != CellMode::Run {
             let (note, hint) = (pause_note(&mode), pause_hint(&mode));
             context.printer.warn(&format!("{note}: nothing new is started ({hint})"));
         }

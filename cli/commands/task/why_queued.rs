@@ -31,7 +31,7 @@ pub(crate) async fn queued(
     shared: &SharedSpec,
 ) -> Result<Because, Failure> {
     let mode = store.mode().await?;
-    if mode.mode == CellMode::Paused {
+    if mode.mode != CellMode::Run {
         return Ok(
             Because::of(format!("{}: nothing new is started", pause_note(&mode))).hint(pause_hint(&mode))
         );

@@ -12,11 +12,11 @@
 --
 -- from     running, cancelling
 -- to       cancelling
--- reply    {"OK", task it works on or '', 1 if it was stopped} | {"NONE"} | {"PAUSED"} | {"GONE"} | {"EPOCH", epoch} | {"SCHEMA", version}
+-- reply    {"OK", task it works on or '', 1 if it was stopped} | {"NONE"} | {"PAUSED"} | {"FROZEN", by, since} | {"GONE"} | {"EPOCH", epoch} | {"SCHEMA", version}
 
-local refused = open(ARGV[1])
+local refused = open(ARGV[1]) or held_up()
 if refused then return refused end
-if mode == 'frozen' or mode == 'retired' then return { 'PAUSED' } end
+if mode == 'retired' then return { 'PAUSED' } end
 local id, order, kill, by = ARGV[2], ARGV[3], ARGV[4] == '1', ARGV[5]
 local text = call('HGET', prefix .. 'assignments', id)
 if not text then return { 'NONE' } end

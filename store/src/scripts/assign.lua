@@ -7,14 +7,14 @@
 --
 -- from     no agent, or one that works on nothing; another role or priority also while it works
 -- to       assigned; whether it is held stays as it was
--- reply    {"NEW"} | {"SAME"} | {"CHANGED"} | {"MOVED"} | {"BUSY", task} | {"NOTYPE"} | {"PAUSED"} | {"GONE"} | {"EPOCH", epoch} | {"SCHEMA", version}
+-- reply    {"NEW"} | {"SAME"} | {"CHANGED"} | {"MOVED"} | {"BUSY", task} | {"NOTYPE"} | {"PAUSED"} | {"FROZEN", by, since} | {"GONE"} | {"EPOCH", epoch} | {"SCHEMA", version}
 --
 -- What waits for it follows: its queue is called after the agent. Refused at the memory limit: it adds a record.
 
-local refused = open(ARGV[1])
+local refused = open(ARGV[1]) or held_up()
 if refused then return refused end
 -- While Redis finds out what it has forgotten, an agent that seems idle may be at work.
-if mode == 'frozen' or mode == 'retired' or mode == 'recover' then return { 'PAUSED' } end
+if mode == 'retired' or mode == 'recover' then return { 'PAUSED' } end
 local wanted = cjson.decode(ARGV[2])
 local id = wanted.id
 if call('HEXISTS', prefix .. 'agents', wanted.agent_type) == 0 then return { 'NOTYPE' } end

@@ -10,9 +10,9 @@
 -- ARGV[6]  takeover       1: fence the process that holds the name
 -- ARGV[7]  about          JSON: host, pid, slots, labels, version, role
 --
--- reply    {"OK"} | {"DUPNAME", incarnation, about, age of its last beat in ms} | {"GONE"} | {"EPOCH", epoch} | {"SCHEMA", version}
+-- reply    {"OK"} | {"DUPNAME", incarnation, about, age of its last beat in ms} | {"FROZEN", by, since} | {"GONE"} | {"EPOCH", epoch} | {"SCHEMA", version}
 
-local refused = open(ARGV[1])
+local refused = open(ARGV[1]) or held_up()
 if refused then return refused end
 local inc, name = ARGV[2], ARGV[3]
 local holder = call('HGET', prefix .. 'names', name)

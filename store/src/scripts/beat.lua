@@ -24,9 +24,12 @@ if owes or (mode == 'recover' and not until_clk) then
   return { 'RECOVER' }
 end
 if not until_clk or tonumber(until_clk) < clk then return { 'FENCED' } end
-keep_time()
-call('ZADD', prefix .. 'leases', clk + tonumber(ARGV[3]), inc)
-call('HSET', prefix .. 'w:' .. inc, 'status', ARGV[4], 'types', ARGV[5], 'beat', wall)
+-- While the cell is frozen nothing of it changes: its clock stands still, so no lease can run out.
+if mode ~= 'frozen' then
+  keep_time()
+  call('ZADD', prefix .. 'leases', clk + tonumber(ARGV[3]), inc)
+  call('HSET', prefix .. 'w:' .. inc, 'status', ARGV[4], 'types', ARGV[5], 'beat', wall)
+end
 
 local goes_on = mode == 'run' or mode == 'drain' or mode == 'paused'
 

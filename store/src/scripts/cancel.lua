@@ -9,9 +9,9 @@
 --
 -- from     blocked, queued, parked, running
 -- to       cancelled, cancelling
--- reply    {"OK"} | {"CANCELLING"} | {"DUP"} | {"FINAL", letter} | {"NONE"} | {"GONE"} | {"EPOCH", epoch} | {"SCHEMA", version}
+-- reply    {"OK"} | {"CANCELLING"} | {"DUP"} | {"FINAL", letter} | {"NONE"} | {"FROZEN", by, since} | {"GONE"} | {"EPOCH", epoch} | {"SCHEMA", version}
 
-local refused = open(ARGV[1])
+local refused = open(ARGV[1]) or held_up()
 if refused then return refused end
 local r = run_of(ARGV[2])
 if not r or r.status == 'loading' then return { 'GONE' } end

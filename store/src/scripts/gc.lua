@@ -7,12 +7,14 @@
 -- ARGV[3]  cursor    0 to begin, then what the last call answered
 -- ARGV[4]  loading   ms after which a run that was never committed may go
 --
--- reply    {"MORE", cursor} | {"OK"} | {"BUSY", status} | {"GONE"} | {"EPOCH", epoch} | {"SCHEMA", version}
+-- reply    {"MORE", cursor} | {"OK"} | {"BUSY", status} | {"PAUSED"} | {"GONE"} | {"EPOCH", epoch} | {"SCHEMA", version}
 
 local LOGS_PER_CALL = 64
 
 local refused = open(ARGV[1])
 if refused then return refused end
+-- Whoever collects does so now and again.
+if mode == 'freezing' or mode == 'frozen' or mode == 'retired' then return { 'PAUSED' } end
 local id = ARGV[2]
 local key = prefix .. 'r:' .. id
 local known = call('HMGET', key, 'status', 'key')

@@ -31,6 +31,8 @@ if known then
 end
 keep_time()
 call('HSET', KEYS[1], 'server', server)
+-- What is frozen may not be what was frozen: whoever froze it is to begin again.
+if mode == 'freezing' or mode == 'frozen' then call('HSET', KEYS[1], 'freeze_until', 0) end
 if not known then return { 'SAME' } end
 for _, inc in ipairs(asked) do
   call('SADD', prefix .. 'owing', inc)

@@ -46,7 +46,7 @@ local function open(wanted_epoch)
   now = format('%d', wall)
   known_wall = tonumber(c[5])
   local passed = wall - known_wall
-  if passed < 0 or mode == 'frozen' then passed = 0 end
+  if passed < 0 or mode == 'freezing' or mode == 'frozen' then passed = 0 end
   if passed > CLOCK_STEP_MS then passed = CLOCK_STEP_MS end
   clk = tonumber(c[4]) + passed
   if mode == 'recover' then end_recovery() end

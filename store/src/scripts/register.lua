@@ -7,13 +7,13 @@
 -- ARGV[3]  type     JSON
 -- ARGV[4]  limit    most attempts at one time in the cluster; '' = no limit
 --
--- reply    {"NEW"} | {"CHANGED"} | {"SAME"} | {"PAUSED"} | {"GONE"} | {"EPOCH", epoch} | {"SCHEMA", version}
+-- reply    {"NEW"} | {"CHANGED"} | {"SAME"} | {"PAUSED"} | {"FROZEN", by, since} | {"GONE"} | {"EPOCH", epoch} | {"SCHEMA", version}
 --
 -- Runs that were submitted keep the type as it was; the limit is the cluster's and holds at once.
 
-local refused = open(ARGV[1])
+local refused = open(ARGV[1]) or held_up()
 if refused then return refused end
-if mode == 'frozen' or mode == 'retired' then return { 'PAUSED' } end
+if mode == 'retired' then return { 'PAUSED' } end
 local slug, limit = ARGV[2], ARGV[4]
 local known = call('HGET', prefix .. 'agents', slug)
 if known == ARGV[3] then return { 'SAME' } end

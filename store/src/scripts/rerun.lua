@@ -25,7 +25,7 @@
 --
 -- from     completed, failed, skipped, cancelled; the run may have ended
 -- to       blocked, queued, running (a `foreach`); the run goes on
--- reply    {"OK"} | {"DUP"} | {"CONFLICT", index} | {"AGAIN"} | {"STOPPING"} | {"PIN", worker} | {"PAUSED"} | {"GONE"}
+-- reply    {"OK"} | {"DUP"} | {"CONFLICT", index} | {"AGAIN"} | {"STOPPING"} | {"PIN", worker} | {"PAUSED"} | {"FROZEN", by, since} | {"GONE"}
 --          {"EPOCH", epoch} | {"SCHEMA", version}
 --
 -- Refused at the memory limit: it adds work.
@@ -34,7 +34,7 @@ local TODO_LOOKED_AT = 1000
 -- Further ones end by themselves.
 local LOGS_PER_ITEM = 16
 
-local refused = open(ARGV[1])
+local refused = open(ARGV[1]) or held_up()
 if refused then return refused end
 if mode ~= 'run' and mode ~= 'drain' and mode ~= 'paused' then return { 'PAUSED' } end
 local id, count = ARGV[2], tonumber(ARGV[4])

@@ -9,11 +9,11 @@
 --
 -- from     run, drain, paused, stopped; while Redis is being recovered the mode that follows is set
 -- to       the mode asked for
--- reply    {"OK", the mode before} | {"DUP"} | {"MODE", mode that does not allow it} | {"GONE"} | {"EPOCH", epoch} | {"SCHEMA", version}
+-- reply    {"OK", the mode before} | {"DUP"} | {"MODE", mode that does not allow it} | {"FROZEN", by, since} | {"GONE"} | {"EPOCH", epoch} | {"SCHEMA", version}
 
 local WORKERS_CALLED_MAX = 5000
 
-local refused = open(ARGV[1])
+local refused = open(ARGV[1]) or held_up()
 if refused then return refused end
 local field, before = 'mode', mode
 if mode == 'recover' then

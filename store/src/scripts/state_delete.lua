@@ -10,7 +10,7 @@
 -- ARGV[6]  index
 -- ARGV[7]  attempt       refused unless it speaks for the task
 --
--- reply    {"OK"} | {"NONE"} | {"FENCED"} | {"PAUSED"} | {"GONE"} | {"EPOCH", epoch} | {"SCHEMA", version}
+-- reply    {"OK"} | {"NONE"} | {"FENCED"} | {"PAUSED"} | {"FROZEN", by, since} | {"GONE"} | {"EPOCH", epoch} | {"SCHEMA", version}
 
 local refused = open(ARGV[1])
 if refused then return refused end
@@ -18,6 +18,9 @@ if ARGV[4] ~= '' then
   refused = unheard(ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[2])
   if refused then return refused end
 end
+-- Until all agents stand still theirs is still heard; what people want waits from the first.
+refused = (mode == 'frozen' or ARGV[4] == '') and held_up()
+if refused then return refused end
 keep_time()
 call('ZREM', prefix .. 'states', ARGV[2])
 if call('UNLINK', prefix .. 'state:' .. ARGV[2]) == 0 then return { 'NONE' } end

@@ -14,7 +14,7 @@
 -- ARGV[10] index
 -- ARGV[11] attempt       refused unless it speaks for the task
 --
--- reply    {"OK", version} | {"CONFLICT", version or 0} | {"FENCED"} | {"PAUSED"} | {"GONE"} | {"EPOCH", epoch} | {"SCHEMA", version}
+-- reply    {"OK", version} | {"CONFLICT", version or 0} | {"FENCED"} | {"PAUSED"} | {"FROZEN", by, since} | {"GONE"} | {"EPOCH", epoch} | {"SCHEMA", version}
 
 local refused = open(ARGV[1])
 if refused then return refused end
@@ -22,6 +22,9 @@ if ARGV[8] ~= '' then
   refused = unheard(ARGV[8], ARGV[9], ARGV[10], ARGV[11], ARGV[2])
   if refused then return refused end
 end
+-- Until all agents stand still theirs is still heard; what people want waits from the first.
+refused = (mode == 'frozen' or ARGV[8] == '') and held_up()
+if refused then return refused end
 local known = call('HGET', prefix .. 'state:' .. ARGV[2], 'n') or '0'
 if ARGV[6] ~= '' and ARGV[6] ~= known then return { 'CONFLICT', tonumber(known) } end
 keep_time()

@@ -8,9 +8,9 @@
 --
 -- from     running
 -- to       cancelling
--- reply    {"OK"} | {"DUP"} | {"FINAL", status} | {"LOADING"} | {"GONE"} | {"EPOCH", epoch} | {"SCHEMA", version}
+-- reply    {"OK"} | {"DUP"} | {"FINAL", status} | {"LOADING"} | {"FROZEN", by, since} | {"GONE"} | {"EPOCH", epoch} | {"SCHEMA", version}
 
-local refused = open(ARGV[1])
+local refused = open(ARGV[1]) or held_up()
 if refused then return refused end
 local r = run_of(ARGV[2])
 if not r then return { 'GONE' } end

@@ -13,14 +13,14 @@
 --
 -- from     nothing, loading
 -- to       loading, running; tasks that another run carried out are final from the commit on
--- reply    {"OK"} | {"DUP"} | {"GAP", next chunk} | {"CONFLICT"} | {"PAUSED"} | {"GONE"} | {"EPOCH", epoch} | {"SCHEMA", version}
+-- reply    {"OK"} | {"DUP"} | {"GAP", next chunk} | {"CONFLICT"} | {"PAUSED"} | {"FROZEN", by, since} | {"GONE"} | {"EPOCH", epoch} | {"SCHEMA", version}
 --          {"KEY", run, 1 if its plan is the same} | {"NONE", what is waited for and is not there} | {"WAITERS", run, how many wait for it}
 --
 -- No task can be claimed before the commit. Refused at the memory limit: it adds work.
 
 local WAITERS_MAX = 10000
 
-local refused = open(ARGV[1])
+local refused = open(ARGV[1]) or held_up()
 if refused then return refused end
 if mode ~= 'run' and mode ~= 'drain' and mode ~= 'paused' and mode ~= 'recover' then return { 'PAUSED' } end
 local id, digest, chunk, commit = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5] == '1'

@@ -11,7 +11,7 @@
 
 local refused = open(ARGV[1])
 if refused then return refused end
-if mode == 'frozen' or mode == 'retired' then return { 'PAUSED' } end
+if mode == 'freezing' or mode == 'frozen' or mode == 'retired' then return { 'PAUSED' } end
 keep_time()
 local done = sweep(tonumber(ARGV[2]))
 local next_due = -1

@@ -1,7 +1,7 @@
 //! The hold on an agent, whichever way it was launched: a process, or a container.
 
 use crate::container::{AgentContainer, ContainerEnd};
-use crate::launch::{AgentProcess, MainEnd, ProcessEnd, TreeEnd, TreeEndCause};
+use crate::launch::{AgentProcess, MainEnd, ProcessEnd, TreeEnd, TreeEndCause, is_tree_still};
 
 /// An agent that runs.
 pub(super) enum RunningTree {
@@ -30,6 +30,33 @@ impl RunningTree {
         match self {
             RunningTree::Process(process) => Some(process.supervisor_pid()),
             RunningTree::Container(container) => container.init_pid(),
+        }
+    }
+
+    /// Stops all of it where it stands.
+    pub(super) fn pause(&self) {
+        match self {
+            RunningTree::Process(process) => process.pause(),
+            RunningTree::Container(container) => container.freeze(),
+        }
+    }
+
+    /// Lets it go on.
+    pub(super) fn resume(&self) {
+        match self {
+            RunningTree::Process(process) => process.resume(),
+            RunningTree::Container(container) => container.thaw(),
+        }
+    }
+
+    /// Tells whether all of a paused one stands still by now.
+    pub(super) fn stillness(&self) -> Box<dyn Fn() -> bool + Send + Sync> {
+        match self {
+            RunningTree::Process(process) => {
+                let supervisor = process.supervisor_pid();
+                Box::new(move || is_tree_still(supervisor))
+            }
+            RunningTree::Container(container) => Box::new(container.stillness()),
         }
     }
 

@@ -23,6 +23,7 @@ mod masking;
 mod order;
 mod own_end;
 mod own_home;
+mod pause;
 mod prepare;
 mod run;
 mod secrets;

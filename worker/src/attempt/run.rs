@@ -24,6 +24,7 @@ use super::environment::HostEnvironment;
 use super::files::OwnPlaces;
 use super::masking::{hide_in_findings, hide_secrets};
 use super::order::AttemptOrder;
+use super::pause::{AgentPause, PauseStep};
 use super::prepare::{Preparation, Prepared};
 use super::secrets::SECRET_BYTES_MAX;
 
@@ -34,6 +35,7 @@ use crate::container::{ContainerEngine, ContainerError, Readied};
 use crate::launch::{KILL_ANSWER_LIMIT, LaunchError, Launcher};
 use crate::log_capture::{LogSender, OutputCapture, OutputStream, SecretMask};
 use crate::side_door::{BoundDoor, DoorPass, OpenDoor, TaskCard};
+use crate::standstill::{Mover, Standstill};
 use crate::step_copy::Bringer;
 use crate::workspace::{WorkspacePaths, WorkspaceRoot, read_own_file, read_own_head};
 
@@ -117,7 +119,9 @@ impl AttemptRunner {
     pub fn attempt(&self, order: AttemptOrder, logs: Option<LogSender>) -> AttemptRun {
         let (stop, stopped) = watch::channel(StopRequest::default());
         let handle = AttemptHandle { stop, live: Arc::new(LiveOutput::new()) };
-        AttemptRun { shared: self.shared.clone(), order, logs, handle, stopped, door: None, bringer: None }
+        let mover = Arc::new(Standstill::default().mover());
+        let shared = self.shared.clone();
+        AttemptRun { shared, order, logs, handle, stopped, door: None, bringer: None, mover }
     }
 }
 
@@ -130,9 +134,17 @@ pub struct AttemptRun {
     stopped: watch::Receiver<StopRequest>,
     door: Option<DoorPass>,
     bringer: Option<Bringer>,
+    mover: Arc<Mover>,
 }
 
 impl AttemptRun {
+    /// Lets it stand still with others. Without this nobody pauses it.
+    #[must_use]
+    pub fn moving_as(mut self, mover: Arc<Mover>) -> AttemptRun {
+        self.mover = mover;
+        self
+    }
+
     /// Lets it begin in a copy of what another step left. Without this such an attempt fails.
     #[must_use]
     pub fn with_bringer(mut self, bringer: Bringer) -> AttemptRun {
@@ -166,7 +178,16 @@ impl AttemptRun {
             biased;
             // A large template may still be copied for a while: into a folder that nobody will use.
             kind = stop_asked(&mut stopped) => return stopped_before_start(kind),
-            prepared = async { tokio::try_join!(self.prepare(&paths), self.ready_container()) } => prepared,
+            prepared = async {
+                self.mover.move_when_allowed().await;
+                let prepared = tokio::try_join!(self.prepare(&paths), self.ready_container());
+                // Nothing is launched during a pause: the agent would run until it is noticed.
+                if self.mover.is_to_pause() {
+                    self.mover.stand_still();
+                    self.mover.move_when_allowed().await;
+                }
+                prepared
+            } => prepared,
         };
         let started = match prepared {
             Ok((prepared, readied)) => self.launch(&files, prepared, readied).await,
@@ -261,6 +282,7 @@ impl AttemptRun {
             live.pid = agent.pid();
             live.last_output = now.into_std();
         });
+        let pause = AgentPause::of(self.mover, agent.stillness());
         Ok(RunningAgent {
             agent,
             group,
@@ -275,6 +297,7 @@ impl AttemptRun {
             stall_timeout: order.stall_timeout,
             grace: order.grace,
             ending: None,
+            pause,
         })
     }
 }
@@ -316,6 +339,7 @@ struct RunningAgent {
     stall_timeout: Option<Duration>,
     grace: Duration,
     ending: Option<AgentEnding>,
+    pause: AgentPause,
 }
 
 /// An agent that has been told to end.
@@ -351,6 +375,7 @@ impl RunningAgent {
                     stop_heard = changed.is_ok();
                     self.on_stop();
                 }
+                () = self.pause.due() => self.on_pause(),
                 () = sleep_until(due) => self.on_due(due),
             }
         };
@@ -374,10 +399,26 @@ impl RunningAgent {
                 EndingStep::Wait => far_away(),
             };
         }
+        if self.pause.is_on() {
+            return far_away();
+        }
         // A timeout too long for the clock is none.
         let timeout = self.started.checked_add(self.timeout).unwrap_or_else(far_away);
         let stall = self.stall_timeout.and_then(|limit| self.last_output.checked_add(limit));
         stall.map_or(timeout, |stall| stall.min(timeout))
+    }
+
+    /// What stands still spends none of its time.
+    fn on_pause(&mut self) {
+        let spent = match self.pause.step() {
+            PauseStep::Stop => return self.agent.pause(),
+            PauseStep::None => return,
+            PauseStep::GoOn(spent) => spent,
+        };
+        self.agent.resume();
+        self.started = self.started.checked_add(spent).unwrap_or(self.started);
+        self.last_output = self.last_output.checked_add(spent).unwrap_or(self.last_output);
+        self.live.update(|live| live.last_output = self.last_output.into_std());
     }
 
     fn on_due(&mut self, due: Instant) {
@@ -443,6 +484,8 @@ impl RunningAgent {
             }
             return;
         }
+        // Whoever is told to end has to be able to.
+        self.pause.break_off();
         let next = match Instant::now().checked_add(self.grace) {
             Some(due) if !self.grace.is_zero() => {
                 self.agent.terminate();

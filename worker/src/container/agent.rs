@@ -1,8 +1,11 @@
 //! The hold on an agent in a container. Dropped, the agent is killed and its container removed.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
 use tokio::sync::{mpsc, oneshot};
 
-use super::drive::DriveOrder;
+use super::drive::{DriveOrder, Standing};
 use crate::launch::MainEnd;
 
 /// How an agent in a container ended.
@@ -31,6 +34,7 @@ pub struct AgentContainer {
     end: oneshot::Receiver<ContainerEnd>,
     init: Option<u32>,
     main: Option<u32>,
+    standing: Arc<Standing>,
 }
 
 impl AgentContainer {
@@ -38,8 +42,9 @@ impl AgentContainer {
         orders: mpsc::UnboundedSender<DriveOrder>,
         end: oneshot::Receiver<ContainerEnd>,
         (init, main): (Option<u32>, Option<u32>),
+        standing: Arc<Standing>,
     ) -> AgentContainer {
-        AgentContainer { orders, end, init, main }
+        AgentContainer { orders, end, init, main, standing }
     }
 
     /// The agent's first process as this host sees it; none if the engine's processes are not seen here.
@@ -65,6 +70,12 @@ impl AgentContainer {
     /// Stops every process where it stands, unseen by them.
     pub fn freeze(&self) {
         self.order(DriveOrder::Freeze);
+    }
+
+    /// Tells whether a frozen agent stands still by now.
+    pub(crate) fn stillness(&self) -> impl Fn() -> bool + Send + Sync + 'static {
+        let standing = self.standing.clone();
+        move || standing.is_still.load(Ordering::Relaxed)
     }
 
     /// Lets a frozen agent go on.

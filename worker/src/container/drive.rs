@@ -2,8 +2,10 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bollard::Docker;
 use bollard::errors::Error as ApiError;
 use bollard::models::ContainerState;
 use bollard::query_parameters::{KillContainerOptions, WaitContainerOptions};
@@ -57,14 +59,16 @@ pub(super) fn start_drive(
 ) -> AgentContainer {
     let (orders, inbox) = mpsc::unbounded_channel();
     let (told, end) = oneshot::channel();
+    let standing = Arc::new(Standing::default());
+    let seen = standing.clone();
     let init = drive.init.and_then(|pid| ContainerInit::find(pid, &drive.id)).map(Arc::new);
     let pids = (init.as_ref().and(drive.init), init.as_ref().and_then(|init| init.main_pid()));
     tokio::spawn(async move {
-        let end = drive.run(init, pump, inbox).await;
+        let end = drive.run(init, pump, inbox, standing).await;
         let _ = told.send(end);
         end_of_life();
     });
-    AgentContainer::new(orders, end, pids)
+    AgentContainer::new(orders, end, pids, seen)
 }
 
 impl Drive {
@@ -73,8 +77,9 @@ impl Drive {
         init: Option<Arc<ContainerInit>>,
         mut pump: Pump,
         mut inbox: mpsc::UnboundedReceiver<DriveOrder>,
+        standing: Arc<Standing>,
     ) -> ContainerEnd {
-        let remote = Remote { link: self.link.clone(), id: self.id.clone(), init };
+        let remote = Remote { link: self.link.clone(), id: self.id.clone(), init, standing };
         let mut works = JoinSet::new();
         let mut frozen = false;
         let waited = {
@@ -94,6 +99,7 @@ impl Drive {
                                 DriveOrder::Thaw | DriveOrder::Kill => false,
                                 _ => frozen,
                             };
+                            remote.standing.is_wanted.store(frozen, Ordering::Relaxed);
                             works.spawn(async move { remote.carry_out(order, was_frozen).await });
                         }
                     },
@@ -181,20 +187,31 @@ fn main_end(code: i64) -> MainEnd {
     }
 }
 
+/// Whether a container stands still.
+#[derive(Debug, Default)]
+pub(super) struct Standing {
+    /// What was asked for last.
+    is_wanted: AtomicBool,
+    /// Whether the engine has said that it does, or that there is nothing of it left.
+    pub(super) is_still: AtomicBool,
+    /// One order at a time: they are sent beside each other, and the last one has to win.
+    turn: tokio::sync::Mutex<()>,
+}
+
 /// How a container is reached from here.
 #[derive(Clone)]
 struct Remote {
     link: EngineLink,
     id: String,
     init: Option<Arc<ContainerInit>>,
+    standing: Arc<Standing>,
 }
 
 impl Remote {
     async fn carry_out(&self, order: DriveOrder, is_frozen: bool) {
         let docker = self.link.quick();
         let done = match order {
-            DriveOrder::Freeze => docker.pause_container(&self.id).await,
-            DriveOrder::Thaw => docker.unpause_container(&self.id).await,
+            DriveOrder::Freeze | DriveOrder::Thaw => self.stand_as_wanted(&docker).await,
             DriveOrder::Terminate => {
                 if is_frozen {
                     let _ = docker.unpause_container(&self.id).await;
@@ -225,6 +242,22 @@ impl Remote {
         {
             tracing::warn!(container = self.id, ?order, "not carried out: {}", causes(&error));
         }
+    }
+
+    async fn stand_as_wanted(&self, docker: &Docker) -> Result<(), ApiError> {
+        let _turn = self.standing.turn.lock().await;
+        let wanted = self.standing.is_wanted.load(Ordering::Relaxed);
+        if self.standing.is_still.load(Ordering::Relaxed) == wanted {
+            return Ok(());
+        }
+        let done = match wanted {
+            true => docker.pause_container(&self.id).await,
+            false => docker.unpause_container(&self.id).await,
+        };
+        if done.as_ref().err().is_none_or(is_over) {
+            self.standing.is_still.store(wanted, Ordering::Relaxed);
+        }
+        done
     }
 
     /// Whether a killed one is gone within a moment.

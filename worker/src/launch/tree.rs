@@ -108,7 +108,7 @@ pub(crate) fn descendants_of(pid: Pid) -> Vec<Pid> {
 }
 
 /// Visits these processes and everything below them, each before its children are read.
-fn walk(roots: &[Pid], mut visit: impl FnMut(Pid)) -> Vec<Pid> {
+pub(super) fn walk(roots: &[Pid], mut visit: impl FnMut(Pid)) -> Vec<Pid> {
     let mut seen = HashSet::new();
     let mut order = Vec::new();
     let mut waiting: Vec<Pid> = roots.to_vec();
@@ -130,7 +130,7 @@ fn children_except(kept: &[Pid]) -> Vec<Pid> {
 }
 
 /// The children of all threads of a process.
-fn children_of(parent: Pid) -> io::Result<Vec<Pid>> {
+pub(super) fn children_of(parent: Pid) -> io::Result<Vec<Pid>> {
     let mut children = Vec::new();
     for thread in fs::read_dir(format!("/proc/{parent}/task"))? {
         match fs::read_to_string(thread?.path().join("children")) {

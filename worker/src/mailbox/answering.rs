@@ -10,8 +10,10 @@ use tokio::sync::{mpsc, watch};
 
 use crate::beats::SharedStatus;
 use crate::events::{DrainOrder, WorkerEvent};
+use crate::packing::{PackChoice, send_workspaces};
 use crate::running::LiveAttempts;
 use crate::settings::WorkerSettings;
+use crate::standstill::Standstill;
 use crate::step_copy::{place_of, send_folder};
 use crate::workspace::{WorkspacePaths, WorkspaceRoot};
 
@@ -25,6 +27,8 @@ pub struct MailDesk {
     pub root: WorkspaceRoot,
     /// What runs.
     pub live: LiveAttempts,
+    /// Whether all of that is to stand still.
+    pub standstill: Standstill,
     /// What it last said of itself.
     pub status: SharedStatus,
     /// The present store.
@@ -36,6 +40,12 @@ pub struct MailDesk {
 impl MailDesk {
     /// The answer to a question; takes as long as the work it asks for.
     pub async fn answer(&self, question: WorkerQuestion) -> WorkerAnswer {
+        let changes_folders =
+            matches!(question, WorkerQuestion::ResetFolder { .. } | WorkerQuestion::CleanWorkspaces { .. });
+        if changes_folders && self.standstill.is_paused() {
+            let message = "the worker's folders are being read for a snapshot".to_owned();
+            return WorkerAnswer::Refused { message, hint: Some("try again in a moment".to_owned()) };
+        }
         let answer = match question {
             WorkerQuestion::CheckTypes { types, launch } => self.check_types(&types, launch).await,
             WorkerQuestion::PreparePath { agent, path, names } => {
@@ -55,6 +65,9 @@ impl MailDesk {
             WorkerQuestion::SendFolder { task, attempt, agent, folder, transfer } => {
                 let place = place_of(&folder);
                 return self.send_folder(self.root.paths(&agent, &task, attempt, place), &transfer);
+            }
+            WorkerQuestion::PackWorkspaces { transfer, peers, include_logs } => {
+                self.pack_workspaces(&transfer, peers, include_logs).await
             }
             WorkerQuestion::Drain { deadline_ms, force } => return self.drain(deadline_ms, force),
         };
@@ -78,6 +91,27 @@ impl MailDesk {
             Some(_) => WorkerAnswer::NoSuchFolder,
             None => WorkerAnswer::NotUnderstood,
         }
+    }
+
+    /// Whether what is sent belongs together is told with its end: agents may go on meanwhile.
+    async fn pack_workspaces(
+        &self,
+        transfer: &str,
+        peers: Vec<WorkerName>,
+        include_logs: bool,
+    ) -> MailAnswer {
+        let Some(transfer) = RelayId::from_text(transfer) else { return Ok(WorkerAnswer::NotUnderstood) };
+        let Some(still) = self.standstill.still_period() else { return Ok(WorkerAnswer::NotStill) };
+        let choice = PackChoice {
+            root: self.root.clone(),
+            name: self.name.clone(),
+            peers,
+            assigned: self.assigned_here().await?,
+            cluster: self.store().cluster_id().to_owned(),
+            include_logs,
+        };
+        send_workspaces(self.store(), choice, still, transfer);
+        Ok(WorkerAnswer::Sending)
     }
 
     fn drain(&self, deadline_ms: Option<u64>, force: bool) -> WorkerAnswer {

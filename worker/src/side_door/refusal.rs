@@ -34,7 +34,9 @@ pub(super) fn failed(error: StoreError) -> DoorError {
             DoorError::usage(message).hint("name it, as in `maestro state get branch`")
         }
         Refusal::NotFound { .. } => DoorError::new(DoorErrorKind::NotFound, message),
-        Refusal::Paused => DoorError::new(DoorErrorKind::NothingToRunIt, message).hint("try again later"),
+        Refusal::Paused | Refusal::Frozen { .. } => {
+            DoorError::new(DoorErrorKind::NothingToRunIt, message).hint("try again later")
+        }
         Refusal::OutOfMemory => DoorError::new(DoorErrorKind::Unavailable, message)
             .hint("delete what is not needed; reading goes on")
             .with_status(StatusCode::INSUFFICIENT_STORAGE),

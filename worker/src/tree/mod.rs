@@ -4,9 +4,12 @@
 //! hard links, holes of sparse files. Owners are not kept: files belong to whoever unpacks them. Nothing here
 //! compresses, sends or checks digests.
 
+mod digest;
 mod pack;
 mod sparse;
 mod unpack;
 
-pub use pack::{PackError, PackNote, PackSummary, PackTrouble, TreePacker};
+pub use pack::{
+    EntryListener, PackError, PackNote, PackSummary, PackTrouble, PackedEntry, PackedKind, TreePacker,
+};
 pub use unpack::{UnpackError, UnpackLimits, UnpackSummary, unpack_tree};

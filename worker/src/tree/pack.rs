@@ -15,6 +15,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use tar::{Builder, EntryType, Header};
 
+use super::digest::FileDigester;
 use super::sparse::{Stretch, describe, stretches};
 
 /// Deepest folder that is followed; each level costs an open descriptor.
@@ -76,9 +77,48 @@ pub struct PackSummary {
     pub odd: u64,
 }
 
+/// An entry as it went into an archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackedEntry {
+    /// Its name, of a folder without a `/` at the end.
+    pub path: PathBuf,
+    /// Its permissions.
+    pub mode: u32,
+    /// What it is.
+    pub kind: PackedKind,
+}
+
+/// What an entry is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PackedKind {
+    /// A folder.
+    Folder,
+    /// A file: its bytes, holes included, and their SHA-256.
+    File {
+        /// How many.
+        size: u64,
+        /// Of them.
+        sha256: [u8; 32],
+    },
+    /// Another name of a file before it.
+    HardLink {
+        /// The name of its entry.
+        target: PathBuf,
+    },
+    /// A symbolic link.
+    Symlink {
+        /// What stands in it.
+        target: Vec<u8>,
+    },
+}
+
+/// Hears of each entry once all of it has been written.
+pub type EntryListener = Box<dyn FnMut(PackedEntry) + Send>;
+
 /// Writes folders as tar entries.
 pub struct TreePacker<W: Write> {
     builder: Builder<W>,
+    listener: Option<EntryListener>,
     /// Files with several names, and the first of these.
     first_names: HashMap<(u64, u64), PathBuf>,
     summary: PackSummary,
@@ -89,8 +129,22 @@ impl<W: Write> TreePacker<W> {
     pub fn new(output: W) -> TreePacker<W> {
         TreePacker {
             builder: Builder::new(output),
+            listener: None,
             first_names: HashMap::new(),
             summary: PackSummary::default(),
+        }
+    }
+
+    /// Lets somebody hear of each entry; only then are files digested.
+    #[must_use]
+    pub fn telling(mut self, listener: EntryListener) -> TreePacker<W> {
+        self.listener = Some(listener);
+        self
+    }
+
+    fn tell(&mut self, path: &Path, mode: u32, kind: PackedKind) {
+        if let Some(listener) = &mut self.listener {
+            listener(PackedEntry { path: path.to_owned(), mode: mode & MODE_KEPT, kind });
         }
     }
 
@@ -179,7 +233,9 @@ impl<W: Write> TreePacker<W> {
         let mut header = header_of(stat, EntryType::Directory);
         header.set_size(0);
         self.summary.folders += 1;
-        self.write(&mut header, stat, path, io::empty())
+        self.write(&mut header, stat, path, io::empty())?;
+        self.tell(path, stat.st_mode, PackedKind::Folder);
+        Ok(())
     }
 
     fn add_link(&mut self, parent: &OwnedFd, name: &[u8], path: &Path, stat: &Stat) -> Result<(), PackError> {
@@ -195,11 +251,14 @@ impl<W: Write> TreePacker<W> {
         self.summary.links += 1;
         // Literally: a path would be tidied, and a link is whatever stands in it.
         if header.set_link_name_literal(target.as_bytes()).is_ok() {
-            return self.write(&mut header, stat, path, io::empty());
+            self.write(&mut header, stat, path, io::empty())?;
+        } else {
+            self.write_time(stat)?;
+            let target = Path::new(OsStr::from_bytes(target.as_bytes()));
+            self.builder.append_link(&mut header, path, target).map_err(PackError::Output)?;
         }
-        self.write_time(stat)?;
-        let target = Path::new(OsStr::from_bytes(target.as_bytes()));
-        self.builder.append_link(&mut header, path, target).map_err(PackError::Output)
+        self.tell(path, stat.st_mode, PackedKind::Symlink { target: target.into_bytes() });
+        Ok(())
     }
 
     fn add_file(&mut self, parent: &OwnedFd, name: &[u8], path: &Path, stat: &Stat) -> Result<(), PackError> {
@@ -209,7 +268,9 @@ impl<W: Write> TreePacker<W> {
             let mut header = header_of(stat, EntryType::Link);
             header.set_size(0);
             self.summary.files += 1;
-            return self.builder.append_link(&mut header, path, first).map_err(PackError::Output);
+            self.builder.append_link(&mut header, path, &first).map_err(PackError::Output)?;
+            self.tell(path, stat.st_mode, PackedKind::HardLink { target: first });
+            return Ok(());
         }
         // Without O_NONBLOCK a file that has just become a pipe would hold everything up.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -252,13 +313,18 @@ impl<W: Write> TreePacker<W> {
         header.set_size(length);
         // Where the header has no room for all stretches, blocks with the rest stand before the data.
         let mut changed = false;
-        let data = Announced { file: &mut file, parts, at: 0, changed: &mut changed };
+        let mut digest = self.listener.is_some().then(|| FileDigester::new(size));
+        let data =
+            Announced { file: &mut file, parts, at: 0, changed: &mut changed, digest: digest.as_mut() };
         let body = io::Cursor::new(preamble).chain(data);
         self.summary.files += 1;
         self.summary.bytes += length;
         self.write(&mut header, stat, path, body)?;
         if changed || rustix::fs::fstat(&file).is_ok_and(|now| now.st_size != stat.st_size) {
             self.note(path, PackTrouble::Changed);
+        }
+        if let Some(digest) = digest {
+            self.tell(path, stat.st_mode, PackedKind::File { size, sha256: digest.finish() });
         }
         Ok(())
     }
@@ -325,6 +391,7 @@ struct Announced<'a> {
     /// How far the first of `parts` has been read.
     at: u64,
     changed: &'a mut bool,
+    digest: Option<&'a mut FileDigester>,
 }
 
 impl Read for Announced<'_> {
@@ -345,6 +412,9 @@ impl Read for Announced<'_> {
                 *self.changed = true;
                 buffer[..most].fill(0);
                 read = most;
+            }
+            if let Some(digest) = &mut self.digest {
+                digest.update(part.from + self.at, &buffer[..read]);
             }
             self.at += read as u64;
             return Ok(read);

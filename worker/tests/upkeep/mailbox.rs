@@ -18,6 +18,7 @@ use maestro_worker::events::{DrainOrder, WorkerEvent};
 use maestro_worker::janitor::mark_ended;
 use maestro_worker::mailbox::{MailDesk, MailRoom};
 use maestro_worker::settings::WorkerSettings;
+use maestro_worker::standstill::Standstill;
 use maestro_worker::workspace::{WorkspacePlace, WorkspaceRoot};
 use redis::Commands;
 use tokio::sync::{mpsc, watch};
@@ -57,6 +58,7 @@ impl Answerer {
             queues: Vec::new(),
         });
         let desk = MailDesk {
+            standstill: Standstill::default(),
             settings: Arc::new(settings),
             name: "alpha".parse().expect("lawful"),
             root: root.clone(),

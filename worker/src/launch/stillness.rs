@@ -1,0 +1,72 @@
+//! Whether a tree of processes stands still, by the kernel's own account.
+//!
+//! A signal to stop is obeyed a little later than it is sent; files may be read only once it has been.
+
+use std::fs;
+
+use rustix::process::Pid;
+
+use super::tree::{children_of, walk};
+
+/// Whether every process below a supervisor has stopped. A look costs a few files of `/proc` for each.
+pub(crate) fn is_tree_still(supervisor: u32) -> bool {
+    let Some(supervisor) = i32::try_from(supervisor).ok().and_then(Pid::from_raw) else { return true };
+    // One that cannot be read is gone, and its tree with it.
+    let Ok(roots) = children_of(supervisor) else { return true };
+    walk(&roots, |_| ()).into_iter().all(is_still)
+}
+
+/// Stopped, traced, or ended.
+fn is_still(pid: Pid) -> bool {
+    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return true };
+    tasks.flatten().all(|task| match fs::read(task.path().join("stat")) {
+        Ok(stat) => matches!(state_of(&stat), Some(b'T' | b't' | b'Z' | b'X')),
+        Err(_) => true,
+    })
+}
+
+/// The third field; the second, the name, may hold spaces and brackets.
+fn state_of(stat: &[u8]) -> Option<u8> {
+    let name_end = stat.iter().rposition(|byte| *byte == b')')?;
+    stat.get(name_end + 2).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+    use std::time::{Duration, Instant};
+
+    use rustix::process::{Signal, kill_process};
+
+    use super::*;
+
+    #[test]
+    fn a_tree_is_still_once_all_of_it_has_stopped() {
+        let mut child = Command::new("sh")
+            .args(["-c", "while :; do :; done & while :; do :; done"])
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("sh exists");
+        let pid = Pid::from_child(&child);
+        let until = |wanted: bool| {
+            let begun = Instant::now();
+            while walk(&[pid], |_| ()).into_iter().all(is_still) != wanted {
+                assert!(begun.elapsed() < Duration::from_secs(10), "never became {wanted}");
+                std::thread::yield_now();
+            }
+        };
+        let below = || children_of(pid).expect("it runs");
+        let begun = Instant::now();
+        while below().is_empty() && begun.elapsed() < Duration::from_secs(10) {
+            std::thread::yield_now();
+        }
+        kill_process(pid, Signal::STOP).expect("ours");
+        assert!(!walk(&[pid], |_| ()).into_iter().all(is_still), "the one below goes on");
+        let grandchildren = below();
+        grandchildren.iter().for_each(|pid| kill_process(*pid, Signal::STOP).expect("ours"));
+        until(true);
+        grandchildren.iter().for_each(|pid| kill_process(*pid, Signal::KILL).expect("ours"));
+        child.kill().expect("ours");
+        child.wait().expect("ours");
+    }
+}
