@@ -189,6 +189,11 @@ impl Settings {
         self.path(variables::SNAPSHOT_DIR)
     }
 
+    /// How long snapshots are kept.
+    pub(crate) fn snapshot_retention(&self) -> Duration {
+        self.duration(variables::SNAPSHOT_RETENTION)
+    }
+
     /// Time between SIGTERM and SIGKILL of an agent.
     pub(crate) fn grace_period(&self) -> Duration {
         self.duration(variables::GRACE_PERIOD)

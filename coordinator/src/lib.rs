@@ -7,4 +7,5 @@ pub mod archive;
 pub mod expansion;
 pub mod resuming;
 pub mod service;
+pub mod snapshot;
 pub mod submission;

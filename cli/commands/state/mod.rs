@@ -11,6 +11,8 @@ mod list;
 mod pattern;
 mod road;
 mod set;
+mod snapshot;
+mod snapshots;
 mod verify;
 mod watch;
 
@@ -30,6 +32,10 @@ pub(crate) enum StateCommand {
     List(list::StateListArgs),
     /// Remove a value
     Delete(delete::StateDeleteArgs),
+    /// Archive the whole cluster, keys and workspaces, at one instant
+    Snapshot(snapshot::StateSnapshotArgs),
+    /// List snapshots and safety copies
+    Snapshots(snapshots::StateSnapshotsArgs),
     /// Read every byte of a snapshot and compare it with its manifest
     Verify(verify::StateVerifyArgs),
     /// Print changes as they happen
@@ -43,6 +49,8 @@ pub(crate) fn run(command: StateCommand, context: &CommandContext) -> Outcome {
         StateCommand::Get(args) => get::run(&args, context),
         StateCommand::List(args) => list::run(&args, context),
         StateCommand::Delete(args) => delete::run(&args, context),
+        StateCommand::Snapshot(args) => snapshot::run(&args, context),
+        StateCommand::Snapshots(args) => snapshots::run(&args, context),
         StateCommand::Verify(args) => verify::run(&args, context),
         StateCommand::Watch(args) => watch::run(&args, context),
     }
