@@ -5,6 +5,7 @@
 
 pub mod archive;
 pub mod expansion;
+pub mod restoring;
 pub mod resuming;
 pub mod service;
 pub mod snapshot;

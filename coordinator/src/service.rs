@@ -14,6 +14,7 @@ use maestro_store::{Refusal, Store, StoreError};
 use tokio::sync::watch;
 
 use crate::expansion::{ExpansionPlan, expand, too_many};
+use crate::restoring::finish_abandoned;
 
 /// Between two sweeps of the leader while there is little to do.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
@@ -25,6 +26,8 @@ const LEADER_RENEWAL: Duration = Duration::from_secs(3);
 /// Between two rounds of collecting, and how many runs one round removes.
 const COLLECT_EVERY: Duration = Duration::from_secs(30);
 const COLLECT_RUNS_MAX: usize = 100;
+/// How often it is looked whether a restore was left unfinished.
+const RESTORE_LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Longest wait for a bell.
 const BELL_WAIT: Duration = Duration::from_secs(5);
 /// Pause after Redis did not answer.
@@ -162,6 +165,7 @@ impl Duties {
         let mut next_beat = Instant::now();
         let mut next_lead = Instant::now();
         let mut next_collect = Instant::now();
+        let mut next_look = Instant::now();
         loop {
             if Instant::now() >= next_beat {
                 next_beat = Instant::now() + self.settings.heartbeat.mul_f64(rand::random_range(0.8..1.0));
@@ -178,6 +182,10 @@ impl Duties {
                 if Instant::now() >= next_collect {
                     next_collect = Instant::now() + COLLECT_EVERY;
                     self.collect().await;
+                }
+                if Instant::now() >= next_look {
+                    next_look = Instant::now() + RESTORE_LOOK_EVERY;
+                    self.finish_restore().await;
                 }
             }
             tokio::time::sleep(SWEEP_EVERY.mul_f64(rand::random_range(0.8..1.0))).await;
@@ -238,6 +246,20 @@ impl Duties {
             }
             Ok(_) => {}
             Err(error) => tracing::warn!("cannot look after a freeze: {error}"),
+        }
+    }
+
+    /// A restore is finished by whoever is there, if the one who began it is gone.
+    async fn finish_restore(&self) {
+        match finish_abandoned(&self.store).await {
+            Ok(None) => {}
+            Ok(Some(report)) => {
+                tracing::warn!(workspaces = report.placed, "finished a restore that had been interrupted");
+                for (workspace, why) in report.misplaced {
+                    tracing::error!(workspace, "a workspace of the snapshot is not in its place: {why}");
+                }
+            }
+            Err(error) => tracing::warn!("cannot finish an interrupted restore: {error}"),
         }
     }
 

@@ -17,7 +17,7 @@
 //! Modules import only from those before them in this order: `ids`, `task`, `retry`, `duration`, `size`,
 //! `diagnostic`, `template`, `output_file`, `model_use`, `attempt`, `trace`, `agent_type`, `assignment`,
 //! `catalogue`, `plan`, `yaml`, `template_text`,
-//! `agent_file`, `workflow`, `compile`, `dispatch`, `mailbox`, `snapshot`.
+//! `agent_file`, `workflow`, `compile`, `dispatch`, `snapshot`, `mailbox`.
 
 pub mod agent_file;
 pub mod agent_type;

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{AgentId, AgentSlug, Attempt, TaskId, WorkerName};
+use crate::snapshot::{FileDigest, WorkspaceKey, WorkspaceRole};
 
 /// The version of letters as they are stored.
 pub const LETTER_VERSION: u32 = 1;
@@ -13,6 +14,8 @@ pub const LETTER_VERSION: u32 = 1;
 pub const TYPES_ASKED_MAX: usize = 200;
 /// Most workspaces in one answer.
 pub const WORKSPACES_TOLD_MAX: usize = 2_000;
+/// Most staged workspaces in one question.
+pub const STAGED_TOLD_MAX: usize = 500;
 /// Most log lines in one answer, and the bytes of each.
 pub const LOG_LINES_TOLD_MAX: u32 = 1_000;
 /// Longest log line in an answer, bytes.
@@ -100,12 +103,85 @@ pub enum WorkerQuestion {
         /// Whether Maestro's own folders of attempts, with their logs, are sent as well.
         include_logs: bool,
     },
+    /// Receive a workspace of a snapshot, and unpack it beside its place.
+    StageWorkspace {
+        /// The restore it is for.
+        restore: String,
+        /// Which, and what it comes to.
+        workspace: StagedWorkspace,
+        /// The transfer; it begins when this is answered.
+        transfer: String,
+    },
+    /// About workspaces that were staged; at most [`STAGED_TOLD_MAX`].
+    Staged {
+        /// The restore they are for.
+        restore: String,
+        /// What is to be done with them.
+        order: StagedOrder,
+        /// Which.
+        folders: Vec<StagedFolder>,
+    },
     /// Take no new tasks, and end when the running ones have.
     Drain {
         /// When running tasks are ended, ms from now; none = the worker's own deadline.
         deadline_ms: Option<u64>,
         /// Whether they are ended at once.
         force: bool,
+    },
+}
+
+/// A workspace of a snapshot that is sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StagedWorkspace {
+    /// Which, and where it belongs.
+    #[serde(flatten)]
+    pub folder: StagedFolder,
+    /// Entries, the folder itself included.
+    pub entries: u64,
+    /// Bytes of its files, holes included.
+    pub bytes: u64,
+    /// What its entries come to.
+    pub tree: FileDigest,
+}
+
+/// A workspace of a snapshot, and where it belongs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StagedFolder {
+    /// Its name in the archive.
+    pub key: WorkspaceKey,
+    /// What kind of folder.
+    #[serde(flatten)]
+    pub role: WorkspaceRole,
+}
+
+/// What is to be done with staged workspaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StagedOrder {
+    /// Say how far they have come.
+    Look,
+    /// Put them into their places; what was there is kept beside.
+    Place,
+    /// Remove what is beside their places.
+    Drop,
+}
+
+/// How far a staged workspace has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum StagedFact {
+    /// Nothing is known of it.
+    Absent,
+    /// It is on its way.
+    Receiving,
+    /// It lies beside its place, whole.
+    Staged,
+    /// It is in its place.
+    Placed,
+    /// It could not be.
+    Failed {
+        /// Why.
+        why: String,
     },
 }
 
@@ -191,6 +267,13 @@ pub enum WorkerAnswer {
     NotStill,
     /// To `SendFolder`: it is not on this host.
     NoSuchFolder,
+    /// To `StageWorkspace`: it can be sent now.
+    Receiving,
+    /// To `Staged`, in the same order.
+    StagedFacts {
+        /// One for each.
+        facts: Vec<StagedFact>,
+    },
     /// To `CleanWorkspaces`.
     Cleaned {
         /// Those that went, or would.

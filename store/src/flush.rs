@@ -55,7 +55,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let namespace = glob_literal(self.namespace());
         let cells = format!("{namespace}:{{");
-        for pattern in [format!("{cells}*"), format!("{namespace}:ctl")] {
+        for pattern in [format!("{cells}*"), format!("{namespace}:ctl"), format!("{namespace}:restore")] {
             let mut cursor = "0".to_owned();
             loop {
                 let mut command = redis::cmd("SCAN");

@@ -16,6 +16,11 @@ pub fn pointer(namespace: &str) -> String {
     format!("{namespace}:ctl")
 }
 
+/// How far the newest restore has come.
+pub fn restore_journal(namespace: &str) -> String {
+    format!("{namespace}:restore")
+}
+
 impl Keys {
     /// The keys of a cell.
     pub fn new(namespace: &str, generation: u64, cell: u8) -> Keys {

@@ -29,6 +29,7 @@ pub mod record;
 pub mod recovery;
 pub mod relay;
 pub mod rerun;
+pub mod restoring;
 pub mod road;
 pub mod runs;
 pub mod scripts;

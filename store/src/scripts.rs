@@ -66,6 +66,10 @@ const SCRIPTS: &[(&str, &[Part], &str)] = &[
     ("thaw", &[PRELUDE], include_str!("scripts/thaw.lua")),
     ("lead", &[PRELUDE], include_str!("scripts/lead.lua")),
     ("gc", &[PRELUDE], include_str!("scripts/gc.lua")),
+    ("restore_open", &[PRELUDE], include_str!("scripts/restore_open.lua")),
+    ("restore_reclaim", &[PRELUDE, FLOW], include_str!("scripts/restore_reclaim.lua")),
+    ("restore_commit", &[PRELUDE], include_str!("scripts/restore_commit.lua")),
+    ("restore_finish", &[PRELUDE], include_str!("scripts/restore_finish.lua")),
     ("state_set", &[PRELUDE, FREEZING, VOICE, SHARED_STATE], include_str!("scripts/state_set.lua")),
     ("state_delete", &[PRELUDE, FREEZING, VOICE], include_str!("scripts/state_delete.lua")),
 ];

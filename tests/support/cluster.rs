@@ -302,6 +302,13 @@ impl TestCluster {
         self.add(name, command);
     }
 
+    /// Starts the command as a process with variables set.
+    pub fn start_command_with(&mut self, name: &str, words: &[&str], variables: &[(&str, &str)]) {
+        let mut command = self.command(words, &self.address());
+        command.envs(variables.iter().copied());
+        self.add(name, command);
+    }
+
     /// Looks anew at what is in Redis: it was started again, and what it had is gone.
     pub fn look_again(&mut self) {
         self.observer = Observer::connect(&self.address(), NAMESPACE);

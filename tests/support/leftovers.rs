@@ -84,7 +84,7 @@ fn is_expected(key: &str, namespace: &str) -> bool {
     let Some(rest) = key.strip_prefix(namespace).and_then(|rest| rest.strip_prefix(':')) else {
         return false;
     };
-    if rest == "ctl" {
+    if rest == "ctl" || rest == "restore" {
         return true;
     }
     let Some((_, name)) = rest.strip_prefix('{').and_then(|rest| rest.split_once("}:")) else { return false };

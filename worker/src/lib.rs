@@ -32,6 +32,7 @@ pub mod log_capture;
 pub mod log_shipper;
 pub mod mailbox;
 mod packing;
+mod placing;
 pub mod recovery;
 pub mod requests;
 pub mod running;

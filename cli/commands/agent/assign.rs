@@ -12,6 +12,7 @@ use maestro_store::worker::AttachedProcess;
 use maestro_worker::identity::host_name;
 use serde::Serialize;
 
+use super::assign_snapshot;
 use crate::agents::{AgentOverview, register_on_first_use};
 use crate::cluster::open_store;
 use crate::commands::{CommandContext, Outcome};
@@ -27,16 +28,20 @@ use crate::output::shape::{Column, Field, Shape};
 #[command(
     after_help = "The folder is made if it is missing (mode 700), on the worker's host. The same id and folder again \
                   change nothing; another folder moves an agent that does not work. Without `--worker` it is the \
-                  worker on this host, else the only one.\n\n\
+                  worker on this host, else the only one. With `--from-snapshot` every assignment that the snapshot \
+                  has is made again, on the worker of the same name.\n\n\
                   Example:\n  maestro agent assign code-reviewer --to-workspace ~/src/app --name reviewer --role security"
 )]
 pub(crate) struct AgentAssignArgs {
     /// The agent type
-    #[arg(value_name = "TYPE")]
-    agent_type: String,
+    #[arg(value_name = "TYPE", required_unless_present = "from_snapshot")]
+    agent_type: Option<String>,
     /// The folder it works in; a relative one starts here
-    #[arg(long, value_name = "PATH")]
-    to_workspace: PathBuf,
+    #[arg(long, value_name = "PATH", required_unless_present = "from_snapshot")]
+    to_workspace: Option<PathBuf>,
+    /// Make every assignment that a snapshot has
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["agent_type", "to_workspace", "role", "priority", "name", "worker"])]
+    from_snapshot: Option<PathBuf>,
     /// The role it plays: `<< agent.role >>` and MAESTRO_ROLE
     #[arg(long, value_name = "ROLE")]
     role: Option<String>,
@@ -53,7 +58,7 @@ pub(crate) struct AgentAssignArgs {
 
 /// What became of an assignment.
 #[derive(Debug, Serialize)]
-struct AssignedRecord {
+pub(super) struct AssignedRecord {
     id: String,
     #[serde(rename = "type")]
     agent_type: String,
@@ -65,7 +70,7 @@ struct AssignedRecord {
     change: &'static str,
 }
 
-const SHAPE: Shape<AssignedRecord> = Shape {
+pub(super) const SHAPE: Shape<AssignedRecord> = Shape {
     columns: &[
         Column::new("ID", |one| one.id.clone().into()),
         Column::new("CHANGE", |one| one.change.into()),
@@ -79,13 +84,19 @@ const SHAPE: Shape<AssignedRecord> = Shape {
 
 /// Assigns it.
 pub(crate) fn run(args: &AgentAssignArgs, context: &CommandContext) -> Outcome {
-    let path = absolute(context.surroundings()?.current_folder(), &args.to_workspace)?;
+    if let Some(snapshot) = &args.from_snapshot {
+        return assign_snapshot::run(snapshot, context);
+    }
+    let (Some(type_name), Some(folder)) = (&args.agent_type, &args.to_workspace) else {
+        unreachable!("the command line asks for both, or for a snapshot");
+    };
+    let path = absolute(context.surroundings()?.current_folder(), folder)?;
     context.block_on(0, async {
         let settings = context.settings()?;
         let store = open_store(&settings).await?;
-        register_on_first_use(&store, &settings, &args.agent_type).await?;
+        register_on_first_use(&store, &settings, type_name).await?;
         let overview = AgentOverview::read(&store).await?;
-        let agent_type = find_type(&overview, &args.agent_type)?;
+        let agent_type = find_type(&overview, type_name)?;
         let id = match &args.name {
             Some(id) => id.clone(),
             None => agent_type.as_str().parse().map_err(|error: maestro_model::ids::IdError| {
@@ -193,7 +204,7 @@ fn choose_worker(overview: &AgentOverview, known: Option<&Assignment>) -> Result
 }
 
 /// Has the worker look at the folder, and make it.
-async fn prepare(
+pub(super) async fn prepare(
     store: &Store,
     worker: &AttachedProcess,
     assignment: &Assignment,
@@ -249,16 +260,31 @@ fn report_unchanged(
 }
 
 fn report(assignment: &Assignment, answer: &AssignAnswer, context: &CommandContext) -> Result<(), Failure> {
+    let record = record_of(assignment, answer)?;
     let Assignment { id, path, worker, .. } = assignment;
-    let (change, sentence) = match answer {
-        AssignAnswer::New => ("assigned", format!("agent `{id}` works in `{path}` on worker `{worker}`")),
-        AssignAnswer::Unchanged => {
-            ("unchanged", format!("unchanged: agent `{id}` works in `{path}` on worker `{worker}`"))
-        }
-        AssignAnswer::Changed => {
-            ("changed", format!("agent `{id}` stays in `{path}`, with another role or priority"))
-        }
-        AssignAnswer::Moved => ("moved", format!("agent `{id}` works in `{path}` on worker `{worker}` now")),
+    let sentence = match answer {
+        AssignAnswer::New => format!("agent `{id}` works in `{path}` on worker `{worker}`"),
+        AssignAnswer::Changed => format!("agent `{id}` stays in `{path}`, with another role or priority"),
+        AssignAnswer::Moved => format!("agent `{id}` works in `{path}` on worker `{worker}` now"),
+        _ => format!("unchanged: agent `{id}` works in `{path}` on worker `{worker}`"),
+    };
+    if context.printer.form() == Form::Table {
+        return context.printer.lines(&sentence);
+    }
+    context.printer.record(&record, &SHAPE)
+}
+
+/// What became of one.
+///
+/// # Errors
+/// 77 if the agent works elsewhere.
+pub(super) fn record_of(assignment: &Assignment, answer: &AssignAnswer) -> Result<AssignedRecord, Failure> {
+    let id = &assignment.id;
+    let change = match answer {
+        AssignAnswer::New => "assigned",
+        AssignAnswer::Unchanged => "unchanged",
+        AssignAnswer::Changed => "changed",
+        AssignAnswer::Moved => "moved",
         AssignAnswer::Busy { task } => {
             return Err(Failure::refused(format!("agent `{id}` cannot be moved: it works on task `{task}`"))
                 .hint(format!(
@@ -266,19 +292,15 @@ fn report(assignment: &Assignment, answer: &AssignAnswer, context: &CommandConte
                 )));
         }
     };
-    if context.printer.form() == Form::Table {
-        return context.printer.lines(&sentence);
-    }
-    let record = AssignedRecord {
+    Ok(AssignedRecord {
         id: id.to_string(),
         agent_type: assignment.agent_type.to_string(),
-        workspace: path.clone(),
-        worker: worker.to_string(),
+        workspace: assignment.path.clone(),
+        worker: assignment.worker.to_string(),
         role: assignment.role.clone(),
         priority: assignment.priority,
         change,
-    };
-    context.printer.record(&record, &SHAPE)
+    })
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! `maestro agent`: the verbs, one file each.
 
 mod assign;
+mod assign_snapshot;
 mod entry;
 mod health;
 mod hold;

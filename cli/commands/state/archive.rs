@@ -10,7 +10,7 @@ use crate::failure::Failure;
 ///
 /// # Errors
 /// 65 if it is refused, 66 if there is no such file, 1 if the disk fails.
-pub(super) fn open_verified(path: &Path) -> Result<VerifiedArchive, Failure> {
+pub(crate) fn open_verified(path: &Path) -> Result<VerifiedArchive, Failure> {
     verify_archive(path, &mut |_| {}).map_err(|error| archive_failure(path, &error))
 }
 

@@ -94,16 +94,16 @@ const WHOLE: [(&str, KeyType, KeyFate); 20] = [
     ("freeze", KeyType::Hash, KeyFate::Left),
 ];
 
-/// Keys by how they begin.
+/// Keys by how they begin. What processes held comes back as well: a restore takes it apart task by task.
 const BEGINNINGS: [(&str, KeyType, KeyFate); 13] = [
     ("q:", KeyType::Zset, KeyFate::Kept),
     ("bell:", KeyType::List, KeyFate::Left),
     ("w:", KeyType::Hash, KeyFate::Left),
-    ("own:", KeyType::Set, KeyFate::Left),
+    ("own:", KeyType::Set, KeyFate::Kept),
     ("ask:", KeyType::List, KeyFate::Left),
     ("answer:", KeyType::List, KeyFate::Left),
-    ("slots:", KeyType::Set, KeyFate::Left),
-    ("short:", KeyType::Set, KeyFate::Left),
+    ("slots:", KeyType::Set, KeyFate::Kept),
+    ("short:", KeyType::Set, KeyFate::Kept),
     ("pins:", KeyType::Set, KeyFate::Kept),
     ("dispatch:", KeyType::String, KeyFate::Kept),
     ("workflow:", KeyType::Hash, KeyFate::Kept),

@@ -69,6 +69,12 @@ impl MailDesk {
             WorkerQuestion::PackWorkspaces { transfer, peers, include_logs } => {
                 self.pack_workspaces(&transfer, peers, include_logs).await
             }
+            WorkerQuestion::StageWorkspace { restore, workspace, transfer } => {
+                self.stage_workspace(&restore, workspace, &transfer).await
+            }
+            WorkerQuestion::Staged { restore, order, folders } => {
+                return self.staged(restore, order, folders).await;
+            }
             WorkerQuestion::Drain { deadline_ms, force } => return self.drain(deadline_ms, force),
         };
         answer.unwrap_or_else(|error| WorkerAnswer::Failed {

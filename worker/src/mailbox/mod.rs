@@ -7,6 +7,7 @@
 //! - `reset`: emptying an assigned folder after a copy
 //! - `archive`: that copy
 //! - `listing`, `cleaning`: workspaces: which there are, and removing those nothing needs
+//! - `staged`: folders of a snapshot, on their way into their places
 //! - `types`: what agent types need of this host
 //!
 //! No task and no assignment is changed here: whoever asks does that through the store, before or after. All
@@ -20,6 +21,7 @@ mod health;
 mod listing;
 mod reset;
 mod room;
+mod staged;
 mod types;
 
 pub use answering::MailDesk;

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 const PIECES_BETWEEN: usize = 4;
 
 /// A way for pieces of bytes.
-pub(super) fn pieces() -> (mpsc::Sender<Vec<u8>>, mpsc::Receiver<Vec<u8>>) {
+pub(crate) fn pieces() -> (mpsc::Sender<Vec<u8>>, mpsc::Receiver<Vec<u8>>) {
     mpsc::channel(PIECES_BETWEEN)
 }
 
@@ -46,13 +46,13 @@ impl Write for PieceWriter {
 }
 
 /// Reading from it. Without a further piece it is the end: whoever reads must know whether that is too soon.
-pub(super) struct PieceReader {
+pub(crate) struct PieceReader {
     pieces: mpsc::Receiver<Vec<u8>>,
     piece: io::Cursor<Vec<u8>>,
 }
 
 impl PieceReader {
-    pub(super) fn new(pieces: mpsc::Receiver<Vec<u8>>) -> PieceReader {
+    pub(crate) fn new(pieces: mpsc::Receiver<Vec<u8>>) -> PieceReader {
         PieceReader { pieces, piece: io::Cursor::default() }
     }
 }

@@ -12,4 +12,4 @@ mod unpack;
 pub use pack::{
     EntryListener, PackError, PackNote, PackSummary, PackTrouble, PackedEntry, PackedKind, TreePacker,
 };
-pub use unpack::{UnpackError, UnpackLimits, UnpackSummary, unpack_tree};
+pub use unpack::{UnpackError, UnpackLimits, UnpackSummary, unpack_archived, unpack_tree};

@@ -12,8 +12,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
+use maestro_model::snapshot::{ArchivedFile, ArchivedKind, EntryPath, FileDigest};
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Timespec, Timestamps};
 use rustix::io::Errno;
+use sha2::{Digest, Sha256};
 use tar::{Archive, Entry, EntryType};
 
 /// Bits of a mode that nobody may bring along: set-uid and set-gid.
@@ -75,17 +77,43 @@ pub fn unpack_tree(
     into: &Path,
     limits: UnpackLimits,
 ) -> Result<UnpackSummary, UnpackError> {
+    unpack(archive, into, limits, None)
+}
+
+/// Unpacks what an archive of a snapshot has below `entry`, and the folder's own mode and time, into a folder that is
+/// there and empty. Each entry is told with the digest of what was written.
+///
+/// # Errors
+/// As `unpack_tree`; `Hostile` also for what does not lie below `entry`.
+pub fn unpack_archived(
+    archive: impl Read,
+    entry: &EntryPath,
+    into: &Path,
+    limits: UnpackLimits,
+    on_file: &mut dyn FnMut(ArchivedFile),
+) -> Result<UnpackSummary, UnpackError> {
+    unpack(archive, into, limits, Some(Archived { below: entry, on_file }))
+}
+
+fn unpack(
+    archive: impl Read,
+    into: &Path,
+    limits: UnpackLimits,
+    archived: Option<Archived<'_>>,
+) -> Result<UnpackSummary, UnpackError> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let root = rustix::fs::open(into, flags, Mode::empty())
         .map_err(|error| UnpackError::Host { path: into.to_owned(), source: error.into() })?;
     let mut unpacker = Unpacker {
         root,
         limits,
+        archived,
         entries: 0,
         summary: UnpackSummary::default(),
         files: HashSet::new(),
         folders: Vec::new(),
         links: Vec::new(),
+        top: None,
         buffer: vec![0; PORTION],
     };
     let mut archive = Archive::new(archive);
@@ -93,6 +121,28 @@ pub fn unpack_tree(
         unpacker.on_entry(&mut entry.map_err(UnpackError::Unreadable)?)?;
     }
     unpacker.finish()
+}
+
+/// What is unpacked of a larger archive, and who is told of it.
+struct Archived<'a> {
+    below: &'a EntryPath,
+    on_file: &'a mut dyn FnMut(ArchivedFile),
+}
+
+impl Archived<'_> {
+    /// The rest of a name below the folder that is unpacked.
+    fn rest<'n>(&self, name: &'n [u8]) -> Option<&'n [u8]> {
+        match name.strip_prefix(self.below.as_bytes())? {
+            b"" => Some(b""),
+            rest => rest.strip_prefix(b"/"),
+        }
+    }
+
+    fn tell(&mut self, name: &[u8], mode: u32, kind: ArchivedKind) -> Result<(), UnpackError> {
+        let path = EntryPath::new(name).map_err(|_| hostile(name, "has an unlawful name"))?;
+        (self.on_file)(ArchivedFile { path, mode, kind });
+        Ok(())
+    }
 }
 
 /// A change that waits for the end.
@@ -104,55 +154,84 @@ struct Pending {
     target: Vec<u8>,
 }
 
-struct Unpacker {
+struct Unpacker<'a> {
     root: OwnedFd,
     limits: UnpackLimits,
+    archived: Option<Archived<'a>>,
     entries: u64,
     summary: UnpackSummary,
     /// Regular files so far: what a hard link may name.
     files: HashSet<PathBuf>,
     folders: Vec<Pending>,
     links: Vec<Pending>,
+    /// Mode and time of the folder itself.
+    top: Option<(u32, Timespec)>,
     buffer: Vec<u8>,
 }
 
-impl Unpacker {
+impl Unpacker<'_> {
     fn on_entry<R: Read>(&mut self, entry: &mut Entry<'_, R>) -> Result<(), UnpackError> {
         self.entries += 1;
         if self.entries > self.limits.entries {
             return Err(UnpackError::TooLarge { of: "entries", most: self.limits.entries });
         }
         let bytes = entry.path_bytes().into_owned();
-        let path = lawful_path(&bytes)?;
         let kind = entry.header().entry_type();
-        if path.as_os_str().is_empty() {
-            // `./` is the folder itself.
-            return if kind == EntryType::Directory { Ok(()) } else { Err(hostile(&bytes, "has no name")) };
-        }
+        let bytes = match kind {
+            EntryType::Directory => bytes.strip_suffix(b"/").unwrap_or(&bytes),
+            _ => &bytes,
+        };
+        let path = lawful_path(self.name_within(bytes)?)?;
         let mode = entry.header().mode().map_err(UnpackError::Unreadable)?;
         if mode & MODE_FORBIDDEN != 0 {
-            return Err(hostile(&bytes, "has a set-uid or set-gid bit"));
+            return Err(hostile(bytes, "has a set-uid or set-gid bit"));
         }
         let time = time_of(entry)?;
-        match kind {
-            EntryType::Directory => self.on_folder(path, mode, time),
+        let made = match kind {
+            EntryType::Directory if path.as_os_str().is_empty() => {
+                // `./`, or the folder's own entry.
+                self.top = self.archived.is_some().then_some((mode, time));
+                ArchivedKind::Folder
+            }
+            _ if path.as_os_str().is_empty() => return Err(hostile(bytes, "has no name")),
+            EntryType::Directory => self.on_folder(path, mode, time)?,
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-                self.on_file(entry, path, mode, time)
+                self.on_file(entry, path, mode, time)?
             }
             EntryType::Symlink => {
-                let target = link_of(entry, &bytes)?;
+                let target = link_of(entry, bytes)?;
+                let kind = ArchivedKind::symlink(&target);
                 self.links.push(Pending { path, mode, time, target });
-                Ok(())
+                kind
             }
             EntryType::Link => {
-                let target = link_of(entry, &bytes)?;
-                self.on_further_name(&target, path)
+                let target = link_of(entry, bytes)?;
+                self.on_further_name(self.name_within(&target)?, path)?;
+                let target = EntryPath::new(&target);
+                // Only who is told of an entry needs its name as one of the archive.
+                match target {
+                    Ok(target) => ArchivedKind::HardLink { target },
+                    Err(_) if self.archived.is_none() => return Ok(()),
+                    Err(_) => return Err(hostile(bytes, "is a link to nothing that can be")),
+                }
             }
-            _ => Err(hostile(&bytes, "is neither file, folder nor link")),
+            _ => return Err(hostile(bytes, "is neither file, folder nor link")),
+        };
+        match &mut self.archived {
+            Some(archived) => archived.tell(bytes, mode, made),
+            None => Ok(()),
         }
     }
 
-    fn on_folder(&mut self, path: PathBuf, mode: u32, time: Timespec) -> Result<(), UnpackError> {
+    /// The part of an entry's name that counts here.
+    fn name_within<'n>(&self, name: &'n [u8]) -> Result<&'n [u8], UnpackError> {
+        match &self.archived {
+            Some(archived) => archived.rest(name).ok_or_else(|| hostile(name, "is not of this workspace")),
+            None => Ok(name),
+        }
+    }
+
+    fn on_folder(&mut self, path: PathBuf, mode: u32, time: Timespec) -> Result<ArchivedKind, UnpackError> {
         let (parent, name) = self.place(&path)?;
         match rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(FOLDER_MODE)) {
             // Made already, on the way to something in it.
@@ -162,7 +241,7 @@ impl Unpacker {
         self.open_folder(&path).map_err(|error| refused(&path, error))?;
         self.summary.folders += 1;
         self.folders.push(Pending { path, mode, time, target: Vec::new() });
-        Ok(())
+        Ok(ArchivedKind::Folder)
     }
 
     fn on_file<R: Read>(
@@ -171,7 +250,7 @@ impl Unpacker {
         path: PathBuf,
         mode: u32,
         time: Timespec,
-    ) -> Result<(), UnpackError> {
+    ) -> Result<ArchivedKind, UnpackError> {
         let size = entry.size();
         self.summary.bytes = self.summary.bytes.saturating_add(size);
         if self.summary.bytes > self.limits.bytes {
@@ -182,28 +261,33 @@ impl Unpacker {
         let made = rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(0o600));
         let mut file = File::from(made.map_err(|error| refused(&path, error))?);
         let sparse = entry.header().entry_type() == EntryType::GNUSparse;
-        self.fill(entry, &mut file, &path, sparse)?;
+        let sha256 = self.fill(entry, &mut file, &path, sparse)?;
         let set = rustix::fs::fchmod(&file, Mode::from_raw_mode(mode & 0o777))
             .and_then(|()| rustix::fs::futimens(&file, &times(time)));
         set.map_err(|error| host(&path, error))?;
         self.summary.files += 1;
         self.files.insert(path);
-        Ok(())
+        Ok(ArchivedKind::File { size, sha256 })
     }
 
+    /// Writes a file's content; its digest, if somebody is told.
     fn fill<R: Read>(
         &mut self,
         entry: &mut Entry<'_, R>,
         file: &mut File,
         path: &Path,
         sparse: bool,
-    ) -> Result<(), UnpackError> {
+    ) -> Result<FileDigest, UnpackError> {
         let at_host = |source| UnpackError::Host { path: path.to_owned(), source };
+        let mut digest = Sha256::new();
         let mut left = entry.size();
         while left > 0 {
             let most = left.min(PORTION as u64) as usize;
             let portion = &mut self.buffer[..most];
             entry.read_exact(portion).map_err(UnpackError::Unreadable)?;
+            if self.archived.is_some() {
+                digest.update(&*portion);
+            }
             if sparse && portion.iter().all(|byte| *byte == 0) {
                 file.seek(SeekFrom::Current(most as i64)).map_err(at_host)?;
             } else {
@@ -211,7 +295,10 @@ impl Unpacker {
             }
             left -= most as u64;
         }
-        if sparse { file.set_len(entry.size()).map_err(at_host) } else { Ok(()) }
+        if sparse {
+            file.set_len(entry.size()).map_err(at_host)?;
+        }
+        Ok(FileDigest(digest.finalize().into()))
     }
 
     fn on_further_name(&mut self, target: &[u8], path: PathBuf) -> Result<(), UnpackError> {
@@ -283,6 +370,14 @@ impl Unpacker {
                 rustix::fs::futimens(&opened, &times(folder.time))
             });
             set.map_err(|error| host(&folder.path, error))?;
+        }
+        if let Some((mode, time)) = self.top {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let set = rustix::fs::openat(&self.root, ".", flags, Mode::empty()).and_then(|opened| {
+                rustix::fs::fchmod(opened.as_fd(), Mode::from_raw_mode(mode & 0o777))?;
+                rustix::fs::futimens(&opened, &times(time))
+            });
+            set.map_err(|error| host(Path::new("."), error))?;
         }
         Ok(self.summary)
     }

@@ -1,0 +1,113 @@
+//! What follows when a snapshot is in force: folders into their places, work goes on, the old generation goes.
+//!
+//! Each step may be repeated. A folder that cannot be put into its place does not hold the others up: it is told, and
+//! what was staged of it stays beside its place.
+
+use std::time::{Duration, Instant};
+
+use maestro_model::mailbox::StagedOrder;
+use maestro_store::Store;
+use maestro_store::failpoint;
+use maestro_store::restoring::{JournaledFolder, RestoreJournal, RestoreStage};
+use maestro_store::worker::AttachedProcess;
+
+use super::error::RestoreError;
+use super::plan::live_workers;
+use super::staging::{Misplaced, order_folders};
+
+/// How long workers have to come back after the change of the epoch: a beat, the end of their agents, a new name.
+const COME_BACK_WITHIN: Duration = Duration::from_secs(60);
+/// Wait between two looks.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// How a restore ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FinishReport {
+    /// Folders in their places.
+    pub placed: usize,
+    /// Those that are not, and why.
+    pub misplaced: Vec<(String, String)>,
+}
+
+/// Whoever carries a restore out is heard of more often than this.
+const ABANDONED_AFTER_MS: u64 = 15_000;
+
+/// Finishes a restore that somebody began and did not finish; none if there is none, or somebody is at it.
+///
+/// # Errors
+/// `Store`. Then it can be asked again.
+pub async fn finish_abandoned(store: &Store) -> Result<Option<FinishReport>, RestoreError> {
+    let Some(journal) = store.restore_journal().await? else { return Ok(None) };
+    let silent_ms = store.redis_time_ms().await?.saturating_sub(journal.seen_ms);
+    if journal.stage != RestoreStage::Committed || silent_ms < ABANDONED_AFTER_MS {
+        return Ok(None);
+    }
+    finish(&store.reopened().await?, &journal).await.map(Some)
+}
+
+/// `store` has to be opened after the change.
+pub(super) async fn finish(store: &Store, journal: &RestoreJournal) -> Result<FinishReport, RestoreError> {
+    let misplaced = place_all(store, journal).await?;
+    failpoint::reach("restore-placed");
+    let detail = format!("generation {}, {} folders", journal.to, journal.folders.len() - misplaced.len());
+    store.finish_restore(journal, &detail).await?;
+    failpoint::reach("restore-going-on");
+    let kept: Vec<&JournaledFolder> = misplaced.iter().map(|(folder, _)| folder).collect();
+    drop_folders(store, journal, &kept).await?;
+    store.collect_generations().await?;
+    failpoint::reach("restore-collected");
+    Ok(FinishReport {
+        placed: journal.folders.len() - misplaced.len(),
+        misplaced: misplaced.into_iter().map(|(folder, why)| (folder.folder.key.to_string(), why)).collect(),
+    })
+}
+
+async fn place_all(store: &Store, journal: &RestoreJournal) -> Result<Vec<Misplaced>, RestoreError> {
+    let mut left = journal.folders.clone();
+    let mut misplaced = Vec::new();
+    let deadline = Instant::now() + COME_BACK_WITHIN;
+    while !left.is_empty() {
+        for worker in live_workers(store).await? {
+            let (here, others) = of_worker(left, &worker);
+            left = others;
+            misplaced.extend(order_folders(store, &worker, &journal.id, StagedOrder::Place, &here).await);
+        }
+        store.touch_restore_journal().await?;
+        if Instant::now() >= deadline {
+            let gone = |folder: JournaledFolder| {
+                let why = format!("worker `{}` did not come back", folder.worker);
+                (folder, why)
+            };
+            misplaced.extend(left.drain(..).map(gone));
+        }
+        if !left.is_empty() {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+    Ok(misplaced)
+}
+
+/// Removes what lies beside places of those folders that are not in `kept`, as far as workers answer.
+pub(super) async fn drop_folders(
+    store: &Store,
+    journal: &RestoreJournal,
+    kept: &[&JournaledFolder],
+) -> Result<(), RestoreError> {
+    let mut left: Vec<JournaledFolder> =
+        journal.folders.iter().filter(|folder| !kept.contains(folder)).cloned().collect();
+    for worker in live_workers(store).await? {
+        let (here, others) = of_worker(left, &worker);
+        left = others;
+        for (folder, why) in order_folders(store, &worker, &journal.id, StagedOrder::Drop, &here).await {
+            tracing::warn!("what stood in the place of `{}` is still beside it: {why}", folder.folder.key);
+        }
+    }
+    Ok(())
+}
+
+fn of_worker(
+    folders: Vec<JournaledFolder>,
+    worker: &AttachedProcess,
+) -> (Vec<JournaledFolder>, Vec<JournaledFolder>) {
+    folders.into_iter().partition(|folder| folder.worker.as_str() == worker.name)
+}

@@ -1,0 +1,75 @@
+//! The command killed at every step of a restore: before the change nothing has happened, after it all is finished.
+
+use std::fs;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::scene::{SOON, Scene, json, text};
+
+/// Places before the one moment.
+const BEFORE: [&str; 3] = ["restore-frozen", "restore-loaded", "restore-staged"];
+/// Places after it.
+const AFTER: [&str; 3] = ["restore-committed", "restore-placed", "restore-going-on"];
+
+impl Scene {
+    /// Begins a restore and kills the command where it is held.
+    fn kill_at(&mut self, place: &str) {
+        let file = self.cluster.scratch("failpoints").join(place);
+        let failpoint = format!("{place}:{}", file.display());
+        let snapshot = text(&self.snapshot).to_owned();
+        let words = ["state", "restore", &snapshot, "--no-safety-copy", "--yes"];
+        self.cluster.start_command_with("restore", &words, &[("MAESTRO_FAILPOINT", &failpoint)]);
+        self.cluster.wait_until(place, Duration::from_secs(60), |_| {
+            if file.exists() { Ok(()) } else { Err("not reached".to_owned()) }
+        });
+        self.cluster.member("restore").signal(Signal::KILL);
+        let _killed = self.cluster.member("restore").wait(SOON);
+    }
+}
+
+#[test]
+fn killed_before_the_change_the_cluster_goes_on_as_it_was() {
+    let mut scene = Scene::set();
+    scene.go_astray();
+    for place in BEFORE {
+        scene.kill_at(place);
+        // The freeze runs out by itself.
+        let dispatched = scene.cluster.maestro(&["task", "dispatch", "true", "--to", "probe", "--sync"]);
+        assert_eq!(dispatched.code, 0, "{place}: {dispatched:?}");
+        scene.expect_astray();
+    }
+    json(&scene.restore(&["--format", "json"]));
+    scene.expect_restored();
+}
+
+#[test]
+fn killed_after_the_change_the_same_command_finishes() {
+    for place in AFTER {
+        let mut scene =
+            Scene::set_with(crate::support::ClusterSetup { coordinators: 0, ..Default::default() });
+        scene.go_astray();
+        scene.kill_at(place);
+        let finished = scene.restore(&["--yes", "--format", "json"]);
+        assert_eq!(finished.code, 0, "{place}: {finished:?}");
+        scene.expect_restored();
+    }
+}
+
+#[test]
+fn killed_after_the_change_a_coordinator_finishes() {
+    let mut scene = Scene::set();
+    scene.go_astray();
+    scene.kill_at("restore-committed");
+    let file = scene.folder.join("file");
+    scene.cluster.wait_until("a coordinator to finish", Duration::from_secs(120), |_| {
+        let found = fs::read_to_string(&file).unwrap_or_default();
+        if found == "one" { Ok(()) } else { Err(found) }
+    });
+    scene.cluster.look_again();
+    scene.cluster.wait_until("the cluster to go on", SOON, |observer| {
+        let mode = observer.ask(async |store| store.mode().await).map_err(|error| error.to_string())?;
+        if mode.word == "run" { Ok(()) } else { Err(mode.word) }
+    });
+    scene.expect_restored();
+}
