@@ -1,6 +1,7 @@
 //! The command killed at every step of a restore: before the change nothing has happened, after it all is finished.
 
 use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -13,18 +14,25 @@ const BEFORE: [&str; 3] = ["restore-frozen", "restore-loaded", "restore-staged"]
 const AFTER: [&str; 3] = ["restore-committed", "restore-placed", "restore-going-on"];
 
 impl Scene {
-    /// Begins a restore and kills the command where it is held.
-    fn kill_at(&mut self, place: &str) {
+    /// Begins a restore that is held at a place; the file that holds it there.
+    pub(crate) fn begin_restore(&mut self, place: &str, further: &[&str]) -> PathBuf {
         let file = self.cluster.scratch("failpoints").join(place);
         let failpoint = format!("{place}:{}", file.display());
         let snapshot = text(&self.snapshot).to_owned();
-        let words = ["state", "restore", &snapshot, "--no-safety-copy", "--yes"];
+        let words = [&["state", "restore", &snapshot, "--no-safety-copy", "--yes"], further].concat();
         self.cluster.start_command_with("restore", &words, &[("MAESTRO_FAILPOINT", &failpoint)]);
         self.cluster.wait_until(place, Duration::from_secs(60), |_| {
             if file.exists() { Ok(()) } else { Err("not reached".to_owned()) }
         });
+        file
+    }
+
+    /// Begins a restore and kills the command where it is held.
+    fn kill_at(&mut self, place: &str) {
+        let file = self.begin_restore(place, &[]);
         self.cluster.member("restore").signal(Signal::KILL);
         let _killed = self.cluster.member("restore").wait(SOON);
+        fs::remove_file(file).expect("it is there");
     }
 }
 
@@ -34,7 +42,10 @@ fn killed_before_the_change_the_cluster_goes_on_as_it_was() {
     scene.go_astray();
     for place in BEFORE {
         scene.kill_at(place);
-        // The freeze runs out by itself.
+        scene.cluster.wait_until("the freeze to run out by itself", SOON, |observer| {
+            let mode = observer.ask(async |store| store.mode().await).map_err(|error| error.to_string())?;
+            if mode.word == "run" { Ok(()) } else { Err(mode.word) }
+        });
         let dispatched = scene.cluster.maestro(&["task", "dispatch", "true", "--to", "probe", "--sync"]);
         assert_eq!(dispatched.code, 0, "{place}: {dispatched:?}");
         scene.expect_astray();

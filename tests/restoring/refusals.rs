@@ -46,7 +46,7 @@ fn without_its_worker_a_folder_has_no_place() {
     assert!(refused.err.contains("workspace missing: "), "{refused:?}");
     scene.expect_astray();
     let skipped = scene.restore(&["--skip-failed", "--format", "json"]);
-    assert_eq!(skipped.code, 0, "{skipped:?}");
+    assert_eq!(skipped.code, 1, "it has to be seen: {skipped:?}");
     assert_eq!(scene.state("a").as_deref(), Some("1"));
     assert_eq!(fs::read_to_string(scene.folder.join("file")).expect("there"), "two", "not placed");
     scene.cluster.look_again();
@@ -61,25 +61,47 @@ fn without_its_worker_a_folder_has_no_place() {
 fn a_worker_that_slept_through_a_restore_is_refused() {
     let mut scene = Scene::set();
     json(&scene.cluster.maestro(&["state", "set", "a", "2"]));
-    // Its agent goes on writing while the worker sleeps.
     let script = "while sleep 0.05; do echo late >> late; done";
-    let words = ["task", "dispatch", script, "--to", "smith", "--format", "json"];
-    json(&scene.cluster.maestro(&words));
+    json(&scene.cluster.maestro(&["task", "dispatch", script, "--to", "smith", "--format", "json"]));
     let late = scene.folder.join("late");
     scene.cluster.wait_until("the agent to write", SOON, |_| {
         if late.exists() { Ok(()) } else { Err("nothing yet".to_owned()) }
     });
+    let gate = scene.begin_restore("restore-staged", &["--stop-agents"]);
     scene.cluster.member("w0").pause_alone();
-    let restored = scene.restore(&["--stop-agents", "--skip-failed", "--yes", "--format", "json"]);
-    assert!(restored.code == 0 || restored.code == 1, "{restored:?}");
-    scene.cluster.look_again();
-    assert_eq!(scene.state("a").as_deref(), Some("1"));
+    fs::remove_file(&gate).expect("it is there");
+    let mut redis = scene.cluster.redis.connection().expect("redis is there");
+    scene.cluster.wait_until("the change", SOON, |_| {
+        let generation: String =
+            redis::cmd("HGET").arg("trial:ctl").arg("generation").query(&mut redis).expect("redis answers");
+        if generation == "2" { Ok(()) } else { Err(generation) }
+    });
     scene.cluster.member("w0").resume();
+    assert_eq!(scene.cluster.member("restore").wait(SOON), Ok(0), "{}", scene.cluster.tails());
+    assert!(!late.exists(), "what its agent wrote went with the folder that was there before");
+    scene.cluster.look_again();
     scene.cluster.wait_for_worker("w0");
-    let refused = scene.cluster.member("w0").log();
-    assert!(refused.contains("attached again"), "it had to find the cluster anew: {refused}");
-    let ended = scene.cluster.witness().join("go");
-    fs::write(ended, "").expect("ours");
-    let ended = scene.cluster.maestro(&["task", "wait", &scene.task, "--timeout", "60"]);
+    let log = scene.cluster.member("w0").log();
+    assert!(log.contains("attached again"), "it had to find the cluster anew: {log}");
+    assert!(!late.exists(), "its agent has ended");
+    scene.expect_restored();
+}
+
+#[test]
+fn a_worker_that_does_not_answer_has_its_folders_passed_over() {
+    let mut scene = Scene::set();
+    scene.go_astray();
+    scene.cluster.member("w0").pause_alone();
+    let refused = scene.restore(&["--yes"]);
+    assert_eq!(refused.code, 77, "{refused:?}");
+    let skipped = scene.restore(&["--skip-failed", "--yes", "--format", "json"]);
+    assert_eq!(skipped.code, 1, "it has to be seen: {skipped:?}");
+    assert_eq!(fs::read_to_string(scene.folder.join("file")).expect("there"), "two", "not placed");
+    scene.cluster.member("w0").resume();
+    scene.cluster.look_again();
+    scene.cluster.wait_for_worker("w0");
+    assert_eq!(scene.state("a").as_deref(), Some("1"));
+    fs::write(scene.cluster.witness().join("go"), "").expect("ours");
+    let ended = scene.cluster.maestro(&["task", "wait", &scene.task, "--timeout", "30"]);
     assert_eq!(ended.code, 0, "{ended:?}");
 }

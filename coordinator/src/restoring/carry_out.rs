@@ -3,17 +3,19 @@
 use std::time::Duration;
 
 use maestro_model::ids::Incarnation;
+use maestro_model::mailbox::StagedFolder;
 use maestro_store::Store;
 use maestro_store::failpoint;
 use maestro_store::restoring::{
     Committed, JournaledFolder, LoadingCell, PayloadChecks, RestoreCommit, RestoreJournal, RestoreStage,
 };
 use maestro_store::step::CellMode;
+use maestro_store::worker::AttachedProcess;
 use tokio::sync::mpsc;
 
 use super::error::RestoreError;
-use super::finishing::{FinishReport, drop_folders, finish};
-use super::plan::{VALUES_BETWEEN, active_tasks, live_workers, plan_folders, read_in_thread};
+use super::finishing::{FinishReport, clear_up, finish};
+use super::plan::{PlannedFolder, VALUES_BETWEEN, active_tasks, live_workers, plan_folders, read_in_thread};
 use super::staging::stage_folders;
 use crate::archive::VerifiedArchive;
 use crate::snapshot::HeldCluster;
@@ -85,7 +87,7 @@ pub async fn restore(
     check(store, archive, request).await?;
     on_step(RestoreStep::Freezing);
     let gone = silent_processes(store).await?;
-    let (held, _) = HeldCluster::freeze(store, &request.by, STILL_MAX, gone).await?;
+    let (held, missing) = HeldCluster::freeze(store, &request.by, STILL_MAX, gone).await?;
     failpoint::reach("restore-frozen");
     let mut journal = RestoreJournal {
         id: Incarnation::random().to_string(),
@@ -97,9 +99,9 @@ pub async fn restore(
         folders: Vec::new(),
         seen_ms: 0,
     };
-    let prepared = prepare(store, archive, request, &mut journal, on_step).await;
-    let queued_again = match prepared {
-        Ok(queued_again) => queued_again,
+    let prepared = prepare(store, archive, request, &missing, &mut journal, on_step).await;
+    let (queued_again, skipped) = match prepared {
+        Ok(prepared) => prepared,
         Err(error) => {
             undo(store, &journal, held).await;
             return Err(error);
@@ -121,7 +123,9 @@ pub async fn restore(
     on_step(RestoreStep::Placing);
     let unfinished = |error: RestoreError| RestoreError::Unfinished { why: error.to_string() };
     let restored = store.reopened().await.map_err(|error| unfinished(error.into()))?;
-    let FinishReport { placed, misplaced } = finish(&restored, &journal).await.map_err(unfinished)?;
+    let FinishReport { placed, mut misplaced } = finish(&restored, &journal).await.map_err(unfinished)?;
+    misplaced
+        .extend(skipped.into_iter().map(|folder| (folder.workspace, folder.obstacle.unwrap_or_default())));
     Ok(RestoreReport { epoch, queued_again, placed, misplaced, was_finished: false })
 }
 
@@ -133,7 +137,7 @@ async fn finish_earlier(
 ) -> Result<Option<RestoreReport>, RestoreError> {
     let Some(journal) = store.restore_journal().await? else { return Ok(None) };
     match journal.stage {
-        RestoreStage::Committed => {
+        RestoreStage::Committed | RestoreStage::Clearing => {
             on_step(RestoreStep::FinishingAnother);
             let restored = store.reopened().await?;
             let FinishReport { placed, misplaced } = finish(&restored, &journal).await?;
@@ -152,6 +156,7 @@ async fn finish_earlier(
             if is_held && silent_ms < SILENT_MAX_MS {
                 return Err(RestoreError::AnotherOne { by: journal.by });
             }
+            clear_up(store, &journal).await?;
             Ok(None)
         }
         RestoreStage::Done => Ok(None),
@@ -187,37 +192,52 @@ async fn silent_processes(store: &Store) -> Result<Vec<Incarnation>, RestoreErro
     Ok(silent.map(|process| process.incarnation).collect())
 }
 
-/// Everything beside its place; how many tasks are queued again.
+/// Everything beside its place; how many tasks are queued again, and the folders that are passed over.
 async fn prepare(
     store: &Store,
     archive: &VerifiedArchive,
     request: &RestoreRequest,
+    missing: &[Incarnation],
     journal: &mut RestoreJournal,
     on_step: &mut dyn FnMut(RestoreStep),
-) -> Result<u64, RestoreError> {
+) -> Result<(u64, Vec<PlannedFolder>), RestoreError> {
+    let mut workers = live_workers(store).await?;
+    // One that did not pause does not answer either, and is refused by the epoch when it wakes up.
+    workers.retain(|worker| !missing.contains(&worker.incarnation));
+    journal.folders = placeable_folders(archive, &workers);
     store.write_restore_journal(journal).await?;
-    // What an earlier try has left under this generation, or another has.
-    store.collect_generations().await?;
     on_step(RestoreStep::Loading);
     let queued_again = load(store, archive, request, journal).await?;
     failpoint::reach("restore-loaded");
     on_step(RestoreStep::Staging);
-    let workers = live_workers(store).await?;
     let (staged, misplaced) = stage_folders(store, archive, &journal.id, &workers).await?;
-    journal.folders = staged;
-    if !misplaced.is_empty() && !request.skip_failed {
-        let mut folders = plan_folders(archive, &workers);
-        folders.retain_mut(|planned| {
-            let found =
-                misplaced.iter().find(|(folder, _)| folder.folder.key.to_string() == planned.workspace);
-            planned.obstacle = found.map(|(_, why)| why.clone());
-            found.is_some()
-        });
+    let mut folders = plan_folders(archive, &workers);
+    for planned in &mut folders {
+        let found = misplaced.iter().find(|(folder, _)| folder.folder.key.to_string() == planned.workspace);
+        planned.obstacle = found.map(|(_, why)| why.clone()).or(planned.obstacle.take());
+    }
+    folders.retain(|planned| planned.obstacle.is_some());
+    if !folders.is_empty() && !request.skip_failed {
         return Err(RestoreError::Unplaced { folders });
     }
+    journal.folders = staged;
     journal.stage = RestoreStage::Staged;
     store.write_restore_journal(journal).await?;
-    Ok(queued_again)
+    Ok((queued_again, folders))
+}
+
+/// Those whose workers are there: what may be left of them if nobody goes on.
+fn placeable_folders(archive: &VerifiedArchive, workers: &[AttachedProcess]) -> Vec<JournaledFolder> {
+    let of_live = archive
+        .manifest
+        .workspaces
+        .iter()
+        .filter(|workspace| workers.iter().any(|worker| worker.name == workspace.key.worker().as_str()));
+    let folders = of_live.map(|workspace| JournaledFolder {
+        folder: StagedFolder { key: workspace.key.clone(), role: workspace.role.clone() },
+        worker: workspace.key.worker().clone(),
+    });
+    folders.collect()
 }
 
 async fn load(
@@ -254,12 +274,10 @@ async fn load_values(
 
 /// The cluster goes on as it was. What cannot be removed now, the next restore removes.
 async fn undo(store: &Store, journal: &RestoreJournal, held: HeldCluster) {
-    let none: [&JournaledFolder; 0] = [];
-    if let Err(error) = drop_folders(store, journal, &none).await {
-        tracing::warn!("folders of the restore stay beside their places: {error}");
-    }
-    if let Err(error) = store.collect_generations().await {
-        tracing::warn!("keys of the restore stay until the next one: {error}");
+    if let Err(error) = clear_up(store, journal).await {
+        tracing::warn!(
+            "keys and folders of the restore stay beside their places until the next one: {error}"
+        );
     }
     held.let_go().await;
 }

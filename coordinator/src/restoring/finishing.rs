@@ -32,30 +32,58 @@ pub struct FinishReport {
 /// Whoever carries a restore out is heard of more often than this.
 const ABANDONED_AFTER_MS: u64 = 15_000;
 
-/// Finishes a restore that somebody began and did not finish; none if there is none, or somebody is at it.
+/// Finishes a restore that somebody began and did not finish, if it has taken place; removes what is left of one that
+/// has not. None if there is none, or somebody is at it.
 ///
 /// # Errors
 /// `Store`. Then it can be asked again.
 pub async fn finish_abandoned(store: &Store) -> Result<Option<FinishReport>, RestoreError> {
     let Some(journal) = store.restore_journal().await? else { return Ok(None) };
     let silent_ms = store.redis_time_ms().await?.saturating_sub(journal.seen_ms);
-    if journal.stage != RestoreStage::Committed || silent_ms < ABANDONED_AFTER_MS {
+    if journal.stage == RestoreStage::Done || silent_ms < ABANDONED_AFTER_MS {
         return Ok(None);
     }
-    finish(&store.reopened().await?, &journal).await.map(Some)
+    if journal.stage.is_unfinished() {
+        return finish(&store.reopened().await?, &journal).await.map(Some);
+    }
+    // As long as the cluster stands still somebody may be at it.
+    if store.freeze_view().await?.is_none() {
+        clear_up(store, &journal).await?;
+    }
+    Ok(None)
+}
+
+/// Removes what is beside its place of a restore that has not taken place.
+pub(super) async fn clear_up(store: &Store, journal: &RestoreJournal) -> Result<(), RestoreError> {
+    drop_folders(store, journal, &[]).await?;
+    store.collect_generations().await?;
+    store.close_restore_journal().await?;
+    Ok(())
 }
 
 /// `store` has to be opened after the change.
 pub(super) async fn finish(store: &Store, journal: &RestoreJournal) -> Result<FinishReport, RestoreError> {
-    let misplaced = place_all(store, journal).await?;
+    let mut misplaced = match journal.stage {
+        // Work goes on in them already.
+        RestoreStage::Clearing => Vec::new(),
+        _ => place_all(store, journal).await?,
+    };
     failpoint::reach("restore-placed");
-    let detail = format!("generation {}, {} folders", journal.to, journal.folders.len() - misplaced.len());
-    store.finish_restore(journal, &detail).await?;
-    failpoint::reach("restore-going-on");
-    let kept: Vec<&JournaledFolder> = misplaced.iter().map(|(folder, _)| folder).collect();
-    drop_folders(store, journal, &kept).await?;
-    store.collect_generations().await?;
-    failpoint::reach("restore-collected");
+    let now = store.restore_journal().await?;
+    if now.is_none_or(|now| now.id != journal.id || !now.stage.is_unfinished()) {
+        // Somebody else was faster, and has told of what was misplaced.
+        misplaced.clear();
+    } else {
+        let detail =
+            format!("generation {}, {} folders", journal.to, journal.folders.len() - misplaced.len());
+        store.finish_restore(journal, &detail).await?;
+        failpoint::reach("restore-going-on");
+        let kept: Vec<&JournaledFolder> = misplaced.iter().map(|(folder, _)| folder).collect();
+        drop_folders(store, journal, &kept).await?;
+        store.collect_generations().await?;
+        store.close_restore_journal().await?;
+        failpoint::reach("restore-collected");
+    }
     Ok(FinishReport {
         placed: journal.folders.len() - misplaced.len(),
         misplaced: misplaced.into_iter().map(|(folder, why)| (folder.folder.key.to_string(), why)).collect(),

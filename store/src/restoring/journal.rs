@@ -21,6 +21,8 @@ pub enum RestoreStage {
     Staged,
     /// The new generation is in force; folders are being put into their places. This has to be finished.
     Committed,
+    /// Work goes on; what the cluster was before is being removed.
+    Clearing,
     /// It is over.
     Done,
 }
@@ -32,14 +34,19 @@ impl RestoreStage {
             RestoreStage::Loading => "loading",
             RestoreStage::Staged => "staged",
             RestoreStage::Committed => "committed",
+            RestoreStage::Clearing => "clearing",
             RestoreStage::Done => "done",
         }
     }
 
     fn read(word: &str) -> Option<RestoreStage> {
-        [RestoreStage::Loading, RestoreStage::Staged, RestoreStage::Committed, RestoreStage::Done]
-            .into_iter()
-            .find(|stage| stage.word() == word)
+        use RestoreStage::{Clearing, Committed, Done, Loading, Staged};
+        [Loading, Staged, Committed, Clearing, Done].into_iter().find(|stage| stage.word() == word)
+    }
+
+    /// Whether the new generation is in force, and something is left to be done.
+    pub fn is_unfinished(self) -> bool {
+        matches!(self, RestoreStage::Committed | RestoreStage::Clearing)
     }
 }
 
@@ -131,6 +138,16 @@ impl Store {
         command.arg("archive").arg(journal.archive.to_string()).arg("by").arg(&journal.by);
         command.arg("folders").arg(serde_json::to_string(&journal.folders).expect("plain data"));
         command.arg("seen").arg(seen_ms);
+        self.ask_pointer(&command).await.map(drop)
+    }
+
+    /// Says that nothing is left to be done.
+    ///
+    /// # Errors
+    /// `Unreachable`, `Refused`.
+    pub async fn close_restore_journal(&self) -> Result<(), StoreError> {
+        let done = RestoreStage::Done.word();
+        let command = redis::cmd("HSET").arg(self.journal_key()).arg("stage").arg(done).to_owned();
         self.ask_pointer(&command).await.map(drop)
     }
 

@@ -8,7 +8,7 @@
 -- ARGV[3]  detail       for the audit
 --
 -- from     restoring, committed
--- to       run, done
+-- to       run, clearing
 -- reply    {"OK"} | {"DUP"} | {"GONE"} | {"SCHEMA", version}
 
 local WORKERS_CALLED_MAX = 5000
@@ -24,7 +24,7 @@ else
   call('HSET', KEYS[1], 'mode', 'run')
 end
 call('HDEL', KEYS[1], 'restored_after')
-call('HSET', KEYS[2], 'stage', 'done', 'seen', now)
+call('HSET', KEYS[2], 'stage', 'clearing', 'seen', now)
 tell('restored', ARGV[1], '', ARGV[2], ARGV[3])
 for _, inc in ipairs(call('ZRANGE', prefix .. 'leases', 0, WORKERS_CALLED_MAX - 1)) do ring('w:' .. inc, 1) end
 write_events()
