@@ -316,6 +316,11 @@ impl Expander {
     async fn run(mut self) {
         loop {
             if let Err(error) = self.serve().await {
+                // Held still for a snapshot: what is owed is said afterwards.
+                if matches!(error, StoreError::Refused(Refusal::Paused)) {
+                    tokio::time::sleep(TROUBLE_PAUSE).await;
+                    continue;
+                }
                 tracing::warn!("cannot expand steps: {error}");
                 tokio::time::sleep(TROUBLE_PAUSE).await;
             }

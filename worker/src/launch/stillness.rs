@@ -3,10 +3,14 @@
 //! A signal to stop is obeyed a little later than it is sent; files may be read only once it has been.
 
 use std::fs;
+use std::path::Path;
 
 use rustix::process::Pid;
 
 use super::tree::{children_of, walk};
+
+/// SIGSTOP in a mask of signals.
+const STOP_BIT: u64 = 1 << (libc::SIGSTOP - 1);
 
 /// Whether every process below a supervisor has stopped. A look costs a few files of `/proc` for each.
 pub(crate) fn is_tree_still(supervisor: u32) -> bool {
@@ -16,13 +20,34 @@ pub(crate) fn is_tree_still(supervisor: u32) -> bool {
     walk(&roots, |_| ()).into_iter().all(is_still)
 }
 
-/// Stopped, traced, or ended.
+/// Stopped, traced, or ended, and each of its threads.
 fn is_still(pid: Pid) -> bool {
     let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return true };
     tasks.flatten().all(|task| match fs::read(task.path().join("stat")) {
-        Ok(stat) => matches!(state_of(&stat), Some(b'T' | b't' | b'Z' | b'X')),
+        Ok(stat) => match state_of(&stat) {
+            Some(b'T' | b't' | b'Z' | b'X') => true,
+            Some(b'D') => waits_for_stopped_child(&task.path()),
+            _ => false,
+        },
         Err(_) => true,
     })
+}
+
+/// A thread that has just forked the quick way sleeps, beyond the reach of signals, until its child has executed a
+/// program. With that child stopped before, it sleeps on; the signal to stop waits for it.
+fn waits_for_stopped_child(thread: &Path) -> bool {
+    let status = fs::read_to_string(thread.join("status")).unwrap_or_default();
+    let pending = |name: &str| {
+        let mask = status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        mask.and_then(|mask| u64::from_str_radix(mask, 16).ok()).unwrap_or(0)
+    };
+    let is_to_stop = (pending("SigPnd:") | pending("ShdPnd:")) & STOP_BIT != 0;
+    let children = fs::read_to_string(thread.join("children")).unwrap_or_default();
+    let is_stopped = |child: &str| {
+        let stat = fs::read(format!("/proc/{child}/stat")).unwrap_or_default();
+        matches!(state_of(&stat), Some(b'T' | b't'))
+    };
+    is_to_stop && children.split_ascii_whitespace().any(is_stopped)
 }
 
 /// The third field; the second, the name, may hold spaces and brackets.
@@ -39,6 +64,27 @@ mod tests {
     use rustix::process::{Signal, kill_process};
 
     use super::*;
+
+    #[test]
+    fn a_shell_that_starts_programs_all_the_time_can_be_stilled() {
+        let script = "while :; do /bin/true; done";
+        for _ in 0..20 {
+            let mut child =
+                Command::new("sh").args(["-c", script]).stdin(Stdio::null()).spawn().expect("sh exists");
+            let pid = Pid::from_child(&child);
+            let begun = Instant::now();
+            loop {
+                walk(&[pid], |pid| drop(kill_process(pid, Signal::STOP)));
+                std::thread::sleep(Duration::from_millis(2));
+                if walk(&[pid], |_| ()).into_iter().all(is_still) {
+                    break;
+                }
+                assert!(begun.elapsed() < Duration::from_secs(10), "it never stands still");
+            }
+            walk(&[pid], |pid| drop(kill_process(pid, Signal::KILL)));
+            child.wait().expect("ours");
+        }
+    }
 
     #[test]
     fn a_tree_is_still_once_all_of_it_has_stopped() {
