@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use flate2::read::GzDecoder;
 use maestro_model::snapshot::{SEAL_BYTES, SnapshotCounts};
+use rustix::fs::{FlockOperation, flock};
 use serde::Deserialize;
 
 use super::error::SnapshotError;
@@ -240,7 +241,7 @@ impl WorkFolder {
             DirBuilder::new().mode(0o700).create(&path)?;
             let lock =
                 fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(path.join(LOCK))?;
-            lock.lock()?;
+            flock(&lock, FlockOperation::LockExclusive)?;
             Ok(lock)
         };
         let lock = make().map_err(SnapshotError::disk(&path))?;
@@ -277,7 +278,10 @@ fn remove_abandoned(folder: &Path) {
         let name = name.to_string_lossy();
         let is_work = name.starts_with(WORK_PREFIX) && name.ends_with(WORK_SUFFIX);
         // One without a lock file is just being made.
-        let is_free = || File::open(entry.path().join(LOCK)).is_ok_and(|lock| lock.try_lock().is_ok());
+        let is_free = || {
+            let lock = File::open(entry.path().join(LOCK));
+            lock.is_ok_and(|lock| flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok())
+        };
         if is_work && is_free() {
             let _ = fs::remove_dir_all(entry.path());
         }

@@ -4,7 +4,7 @@ use sha2::digest::Output;
 use sha2::{Digest, Sha256};
 
 /// Zeros that are digested at one time.
-const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// Digests what is read of a file; what is passed over is zeros.
 pub(super) struct FileDigester {
