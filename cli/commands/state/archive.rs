@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use maestro_coordinator::archive::{ArchiveError, VerifiedArchive, verify_archive};
+use maestro_coordinator::archive::{ArchiveReadError, VerifiedArchive, verify_archive};
 
 use crate::failure::Failure;
 
@@ -15,18 +15,18 @@ pub(crate) fn open_verified(path: &Path) -> Result<VerifiedArchive, Failure> {
 }
 
 /// What a command says of an archive that cannot be read.
-pub(super) fn archive_failure(path: &Path, error: &ArchiveError) -> Failure {
+pub(super) fn archive_failure(path: &Path, error: &ArchiveReadError) -> Failure {
     let shown = path.display();
     match error {
-        ArchiveError::Open { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+        ArchiveReadError::Open { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
             Failure::not_found(format!("there is no snapshot `{shown}`"))
                 .hint("`maestro state snapshots` lists those that there are")
         }
-        ArchiveError::Open { .. } | ArchiveError::Disk { .. } => {
+        ArchiveReadError::Open { .. } | ArchiveReadError::Disk { .. } => {
             Failure::new(crate::exit::Exit::WorkFailed, format!("cannot read snapshot `{shown}`"))
                 .caused_by(error)
         }
-        ArchiveError::Fault(fault) => {
+        ArchiveReadError::Fault(fault) => {
             Failure::invalid_file(format!("snapshot `{shown}` is refused")).cause(fault).hint(fault.hint())
         }
     }

@@ -164,8 +164,7 @@ async fn copy_first(
 ) -> Result<Option<String>, Failure> {
     // What an interrupted restore has left is no state to come back to.
     let journal = store.restore_journal().await?;
-    let is_interrupted =
-        journal.is_some_and(|journal| journal.stage.is_unfinished());
+    let is_interrupted = journal.is_some_and(|journal| journal.stage.is_unfinished());
     if args.no_safety_copy || is_interrupted {
         return Ok(None);
     }

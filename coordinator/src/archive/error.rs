@@ -7,7 +7,7 @@ use maestro_model::snapshot::ArchiveFault;
 
 /// Why an archive could not be read.
 #[derive(Debug, thiserror::Error)]
-pub enum ArchiveError {
+pub enum ArchiveReadError {
     /// There is no such file, or it may not be read.
     #[error("cannot open `{}`", path.display())]
     Open {

@@ -13,7 +13,7 @@ use flate2::bufread::GzDecoder;
 use maestro_model::snapshot::{ArchiveFault, FileDigest, SEAL_BYTES, Seal, SealReading};
 use sha2::{Digest, Sha256};
 
-use super::error::ArchiveError;
+use super::error::ArchiveReadError;
 
 /// Bytes read from disk at one time.
 const BUFFER_BYTES: usize = 256 << 10;
@@ -97,8 +97,8 @@ pub(super) struct SharedMembers(Rc<RefCell<Members>>);
 
 impl SharedMembers {
     /// Opens an archive; its length and the position that moves with reading.
-    pub(super) fn open(path: &Path) -> Result<(SharedMembers, Rc<StreamPosition>, u64), ArchiveError> {
-        let failed = |source| ArchiveError::Open { path: path.to_owned(), source };
+    pub(super) fn open(path: &Path) -> Result<(SharedMembers, Rc<StreamPosition>, u64), ArchiveReadError> {
+        let failed = |source| ArchiveReadError::Open { path: path.to_owned(), source };
         let file = File::open(path).map_err(failed)?;
         let facts = file.metadata().map_err(failed)?;
         if !facts.is_file() {
@@ -187,8 +187,8 @@ impl Read for Members {
 
 impl MembersEnd {
     /// Reads the seal, and checks that it closes exactly this file.
-    pub(super) fn check_seal(mut self, path: &Path) -> Result<Seal, ArchiveError> {
-        let failed = |source| ArchiveError::Disk { path: path.to_owned(), source };
+    pub(super) fn check_seal(mut self, path: &Path) -> Result<Seal, ArchiveReadError> {
+        let failed = |source| ArchiveReadError::Disk { path: path.to_owned(), source };
         let mut member = Vec::with_capacity(SEAL_BYTES + 1);
         Read::by_ref(&mut self.file).take(SEAL_BYTES as u64 + 1).read_to_end(&mut member).map_err(failed)?;
         let SealReading::Whole(seal) = Seal::read(&member) else { return Err(cut_short().into()) };

@@ -11,7 +11,7 @@ mod redis_values;
 mod verify;
 mod walk;
 
-pub use error::ArchiveError;
+pub use error::ArchiveReadError;
 pub use redis_values::{DumpedValue, read_values};
 pub use verify::{VerifiedArchive, VerifiedWorkspace, verify_archive};
 pub use walk::ReadProgress;

@@ -11,7 +11,7 @@ use maestro_model::snapshot::{
     PAYLOAD_BYTES_MAX, RdbChecksum, RedisIndex, SnapshotPart,
 };
 
-use super::error::ArchiveError;
+use super::error::ArchiveReadError;
 use super::verify::VerifiedArchive;
 use super::walk::{Onward, walk};
 
@@ -36,8 +36,8 @@ pub struct DumpedValue<'a> {
 /// Reads the values once more, of an archive that was verified, in the order of the index.
 ///
 /// # Errors
-/// See [`ArchiveError`]: it may have been changed meanwhile, or `on_value` has had enough.
-pub fn read_values<E: From<ArchiveError>>(
+/// See [`ArchiveReadError`]: it may have been changed meanwhile, or `on_value` has had enough.
+pub fn read_values<E: From<ArchiveReadError>>(
     archive: &VerifiedArchive,
     on_value: &mut dyn FnMut(DumpedValue<'_>) -> Result<(), E>,
 ) -> Result<(), E> {
@@ -101,7 +101,7 @@ impl<'a> DumpReader<'a> {
     pub(super) fn read(
         mut self,
         on_value: &mut dyn FnMut(DumpedValue<'_>) -> Result<(), ArchiveFault>,
-    ) -> Result<(), ArchiveError> {
+    ) -> Result<(), ArchiveReadError> {
         let index = self.index;
         index.check(u64::MAX)?;
         let mut magic = [0; 9];
@@ -129,7 +129,7 @@ impl<'a> DumpReader<'a> {
     }
 
     /// What RESTORE takes: its last ten bytes are no part of the file.
-    fn payload(&mut self, entry: &KeyEntry) -> Result<Vec<u8>, ArchiveError> {
+    fn payload(&mut self, entry: &KeyEntry) -> Result<Vec<u8>, ArchiveReadError> {
         debug_assert!(entry.length <= PAYLOAD_BYTES_MAX, "the index has been checked");
         let mut payload = Vec::with_capacity(entry.length.min(1 << 20) as usize + 11);
         payload.push(entry.encoding);
@@ -149,7 +149,7 @@ impl<'a> DumpReader<'a> {
         Ok(payload)
     }
 
-    fn fill(&mut self, bytes: &mut [u8]) -> Result<(), ArchiveError> {
+    fn fill(&mut self, bytes: &mut [u8]) -> Result<(), ArchiveReadError> {
         self.content.read_exact(bytes).map_err(|error| damaged(&format!("ends too soon: {error}")))?;
         self.at += bytes.len() as u64;
         self.sum.add(bytes);
@@ -157,7 +157,7 @@ impl<'a> DumpReader<'a> {
     }
 
     /// The end of the data bases, and the checksum of everything before it.
-    fn finish(mut self) -> Result<(), ArchiveError> {
+    fn finish(mut self) -> Result<(), ArchiveReadError> {
         let mut rest = Vec::new();
         let read = self.content.take(GAP_BYTES_MAX).read_to_end(&mut rest);
         read.map_err(|error| damaged(&format!("ends too soon: {error}")))?;

@@ -9,7 +9,7 @@ use maestro_model::snapshot::{
 };
 use sha2::{Digest, Sha256};
 
-use super::error::ArchiveError;
+use super::error::ArchiveReadError;
 use super::links::leads_out;
 use super::redis_values::{DumpReader, check_keys};
 use super::walk::{Onward, ReadProgress, WalkEnd, WalkedEntry, WalkedWorkspace, walk};
@@ -53,11 +53,11 @@ pub struct VerifiedWorkspace {
 /// 200 bytes each, and not with their size.
 ///
 /// # Errors
-/// See [`ArchiveError`].
+/// See [`ArchiveReadError`].
 pub fn verify_archive(
     path: &Path,
     on_progress: &mut dyn FnMut(ReadProgress),
-) -> Result<VerifiedArchive, ArchiveError> {
+) -> Result<VerifiedArchive, ArchiveReadError> {
     let mut parts = Parts::default();
     let mut found = Found::default();
     let mut on_entry = |entry: WalkedEntry| found.add(entry).map(|()| Onward::Go);
@@ -106,7 +106,7 @@ impl Parts {
         part: SnapshotPart,
         name: &EntryPath,
         content: &mut dyn Read,
-    ) -> Result<(), ArchiveError> {
+    ) -> Result<(), ArchiveReadError> {
         let unreadable =
             |error: &dyn std::fmt::Display| ArchiveFault::entry(name, format!("cannot be read: {error}"));
         match part {
@@ -183,7 +183,7 @@ struct Found {
 }
 
 impl Found {
-    fn add(&mut self, entry: WalkedEntry) -> Result<(), ArchiveError> {
+    fn add(&mut self, entry: WalkedEntry) -> Result<(), ArchiveReadError> {
         if entry.place == EntryPlace::File(SnapshotPart::Manifest) {
             return Ok(());
         }

@@ -16,7 +16,7 @@ use maestro_model::snapshot::{
 use sha2::{Digest, Sha256};
 use tar::{Archive, Entries, Entry, EntryType};
 
-use super::error::ArchiveError;
+use super::error::ArchiveReadError;
 use super::members::{SharedMembers, StreamPosition};
 
 /// Bytes read at one time.
@@ -73,19 +73,19 @@ pub(super) enum Onward {
 
 /// What is done with a file's content: whatever is left unread is read by the walk.
 pub(super) type OnContent<'a> =
-    dyn FnMut(SnapshotPart, &EntryPath, &mut dyn Read) -> Result<(), ArchiveError> + 'a;
+    dyn FnMut(SnapshotPart, &EntryPath, &mut dyn Read) -> Result<(), ArchiveReadError> + 'a;
 
 /// Reads an archive to its end, or until `on_entry` has enough (then the answer is none). `on_content` is given what
 /// parts that are files contain, `on_entry` every entry after it has been read.
 ///
 /// # Errors
-/// See [`ArchiveError`]; whatever has been told until then is of an archive that is refused.
+/// See [`ArchiveReadError`]; whatever has been told until then is of an archive that is refused.
 pub(super) fn walk(
     path: &Path,
     on_content: &mut OnContent<'_>,
-    on_entry: &mut dyn FnMut(WalkedEntry) -> Result<Onward, ArchiveError>,
+    on_entry: &mut dyn FnMut(WalkedEntry) -> Result<Onward, ArchiveReadError>,
     on_progress: &mut dyn FnMut(ReadProgress),
-) -> Result<Option<WalkEnd>, ArchiveError> {
+) -> Result<Option<WalkEnd>, ArchiveReadError> {
     let (members, position, total) = SharedMembers::open(path)?;
     let mut archive = Archive::new(members.clone());
     let mut walker = Walker::new(path, position);
@@ -97,8 +97,6 @@ pub(super) fn walk(
         }
         on_progress(ReadProgress { done: walker.position.in_file.get().min(total), total });
     }
-    drop(entries);
-    drop(archive);
     walker.close_workspace(walker.position.member.get().offset, true);
     let seal = members.finish()?.check_seal(path)?;
     let manifest_digest = walker.manifest.ok_or_else(|| missing("maestro/manifest.json"))?;
@@ -164,12 +162,12 @@ impl<'a> Walker<'a> {
     }
 
     /// The library and the decoder speak of what they read: unless the disk failed, that is the archive's fault.
-    fn unreadable(&self, error: std::io::Error) -> ArchiveError {
+    fn unreadable(&self, error: std::io::Error) -> ArchiveReadError {
         if self.position.overdrawn.get() {
             return ArchiveFault::TooLarge { of: "bytes in front of an entry", most: FRONT_BYTES_MAX }.into();
         }
         if error.raw_os_error().is_some() {
-            return ArchiveError::Disk { path: self.path.to_owned(), source: error };
+            return ArchiveReadError::Disk { path: self.path.to_owned(), source: error };
         }
         ArchiveFault::Damaged { what: error.to_string() }.into()
     }
@@ -177,7 +175,7 @@ impl<'a> Walker<'a> {
     fn next<'e>(
         &mut self,
         entries: &mut Entries<'e, SharedMembers>,
-    ) -> Result<Option<(Entry<'e, SharedMembers>, EntryStart)>, ArchiveError> {
+    ) -> Result<Option<(Entry<'e, SharedMembers>, EntryStart)>, ArchiveReadError> {
         let begins = self.position.at.get().next_multiple_of(512);
         self.position.allowance.set(FRONT_BYTES_MAX);
         let Some(entry) = entries.next() else { return Ok(None) };
@@ -195,7 +193,7 @@ impl<'a> Walker<'a> {
         mut entry: Entry<'_, SharedMembers>,
         start: EntryStart,
         on_content: &mut OnContent<'_>,
-    ) -> Result<WalkedEntry, ArchiveError> {
+    ) -> Result<WalkedEntry, ArchiveReadError> {
         let kind = entry.header().entry_type();
         let bytes = entry.path_bytes().into_owned();
         let bytes = match kind {
@@ -234,7 +232,7 @@ impl<'a> Walker<'a> {
         &self,
         entry: &mut Entry<'_, SharedMembers>,
         path: &EntryPath,
-    ) -> Result<(), ArchiveError> {
+    ) -> Result<(), ArchiveReadError> {
         let Some(words) = entry.pax_extensions().map_err(|error| self.unreadable(error))? else {
             return Ok(());
         };
@@ -248,7 +246,12 @@ impl<'a> Walker<'a> {
     }
 
     /// Parts stand in their order, and a workspace is in one piece.
-    fn enter(&mut self, place: &EntryPlace, path: &EntryPath, start: EntryStart) -> Result<(), ArchiveError> {
+    fn enter(
+        &mut self,
+        place: &EntryPlace,
+        path: &EntryPath,
+        start: EntryStart,
+    ) -> Result<(), ArchiveReadError> {
         let part = place.part();
         if part == SnapshotPart::Seal {
             return Err(ArchiveFault::entry(path, "stands before the end").into());
@@ -286,7 +289,12 @@ impl<'a> Walker<'a> {
     }
 
     /// Each name once; each below a folder that has an entry; each of the kind that belongs there.
-    fn check_place(&mut self, place: &EntryPlace, path: &EntryPath, seen: Seen) -> Result<(), ArchiveError> {
+    fn check_place(
+        &mut self,
+        place: &EntryPlace,
+        path: &EntryPath,
+        seen: Seen,
+    ) -> Result<(), ArchiveReadError> {
         let wrong = |what: &str| Err(ArchiveFault::entry(path, what).into());
         match place {
             EntryPlace::Above(_) if seen != Seen::Folder => return wrong("has to be a folder"),
@@ -316,7 +324,7 @@ impl<'a> Walker<'a> {
         path: &EntryPath,
         place: &EntryPlace,
         on_content: &mut OnContent<'_>,
-    ) -> Result<ArchivedKind, ArchiveError> {
+    ) -> Result<ArchivedKind, ArchiveReadError> {
         let size = entry.size();
         let stored = entry.header().entry_size().map_err(|error| self.unreadable(error))?;
         self.limit(size, stored, place)?;
@@ -343,7 +351,7 @@ impl<'a> Walker<'a> {
         Ok(ArchivedKind::File { size, sha256 })
     }
 
-    fn limit(&mut self, size: u64, stored: u64, place: &EntryPlace) -> Result<(), ArchiveError> {
+    fn limit(&mut self, size: u64, stored: u64, place: &EntryPlace) -> Result<(), ArchiveReadError> {
         let too_large = |of, most| Err(ArchiveFault::TooLarge { of, most }.into());
         self.stored = self.stored.saturating_add(stored);
         self.holes = self.holes.saturating_add(size.saturating_sub(stored));
@@ -369,7 +377,7 @@ impl<'a> Walker<'a> {
         entry: &Entry<'_, SharedMembers>,
         path: &EntryPath,
         place: &EntryPlace,
-    ) -> Result<ArchivedKind, ArchiveError> {
+    ) -> Result<ArchivedKind, ArchiveReadError> {
         let target = EntryPath::new(&link_of(entry, path)?)?;
         let same = match (place, EntryPlace::of(&target)?) {
             (EntryPlace::Workspace { key, .. }, EntryPlace::Workspace { key: other, .. }) => *key == other,
@@ -386,7 +394,7 @@ fn is_large(part: SnapshotPart) -> bool {
     matches!(part, SnapshotPart::Dump | SnapshotPart::Manifest)
 }
 
-fn link_of(entry: &Entry<'_, SharedMembers>, path: &EntryPath) -> Result<Vec<u8>, ArchiveError> {
+fn link_of(entry: &Entry<'_, SharedMembers>, path: &EntryPath) -> Result<Vec<u8>, ArchiveReadError> {
     let target = entry.link_name_bytes().map(|target| target.into_owned()).unwrap_or_default();
     if target.is_empty() || target.len() > LINK_BYTES_MAX || target.contains(&0) {
         return Err(ArchiveFault::entry(path, "is a link to nothing that can be").into());

@@ -4,7 +4,7 @@ use maestro_store::StoreError;
 use maestro_store::restoring::LoadRefusal;
 
 use super::plan::PlannedFolder;
-use crate::archive::ArchiveError;
+use crate::archive::ArchiveReadError;
 use crate::snapshot::SnapshotError;
 
 /// Why a restore did not take place. All but `Unfinished` leave the cluster as it was.
@@ -46,7 +46,7 @@ pub enum RestoreError {
     Hold(#[from] SnapshotError),
     /// The archive cannot be read any more.
     #[error(transparent)]
-    Archive(#[from] ArchiveError),
+    Archive(#[from] ArchiveReadError),
     /// Redis refused, or cannot be reached.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -11,7 +11,7 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 
 use super::error::RestoreError;
-use crate::archive::{ArchiveError, DumpedValue, VerifiedArchive, read_values};
+use crate::archive::{ArchiveReadError, DumpedValue, VerifiedArchive, read_values};
 
 /// Values on their way between the thread that reads and the task that compares.
 pub(super) const VALUES_BETWEEN: usize = 4;
@@ -167,7 +167,7 @@ fn is_compared(name: &str) -> bool {
 pub(super) fn read_in_thread(
     archive: &VerifiedArchive,
     values: mpsc::Sender<(String, Vec<u8>)>,
-) -> tokio::task::JoinHandle<Result<(), ArchiveError>> {
+) -> tokio::task::JoinHandle<Result<(), ArchiveReadError>> {
     let archive = archive.clone();
     tokio::task::spawn_blocking(move || {
         read_values(&archive, &mut |value: DumpedValue<'_>| {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use maestro_store::StoreError;
 
-use crate::archive::ArchiveError;
+use crate::archive::ArchiveReadError;
 
 /// Why there is no snapshot. The cluster goes on in each case.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +32,7 @@ pub enum SnapshotError {
     },
     /// What was written is not what can be read.
     #[error("the snapshot that was written cannot be read again")]
-    Unread(#[source] ArchiveError),
+    Unread(#[source] ArchiveReadError),
 }
 
 impl SnapshotError {

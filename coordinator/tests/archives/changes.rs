@@ -3,13 +3,13 @@
 use std::fs;
 use std::path::Path;
 
-use maestro_coordinator::archive::{ArchiveError, read_values, verify_archive};
+use maestro_coordinator::archive::{ArchiveReadError, read_values, verify_archive};
 use maestro_model::snapshot::ArchivedKind;
 
 use crate::maker::Maker;
 
 /// What becomes of these bytes as an archive.
-fn verdict(folder: &Path, bytes: &[u8]) -> Result<(), ArchiveError> {
+fn verdict(folder: &Path, bytes: &[u8]) -> Result<(), ArchiveReadError> {
     let path = folder.join("changed.tar.gz");
     fs::write(&path, bytes).expect("our folder");
     verify_archive(&path, &mut |_| {}).map(drop)
@@ -29,7 +29,7 @@ fn a_good_archive_is_read_whole() {
         archive.manifest.files.iter().filter(|file| matches!(file.kind, ArchivedKind::HardLink { .. }));
     assert_eq!(links.count(), 1);
     let mut values = Vec::new();
-    read_values::<ArchiveError>(&archive, &mut |value| {
+    read_values::<ArchiveReadError>(&archive, &mut |value| {
         values.push((value.entry.key.clone(), value.payload[1..value.payload.len() - 10].to_vec()));
         Ok(())
     })
@@ -87,11 +87,11 @@ fn cut_short_or_made_longer_it_is_found() {
 fn what_is_no_archive_says_so() {
     let folder = tempfile::tempdir().expect("a folder");
     let gone = verify_archive(&folder.path().join("none"), &mut |_| {}).expect_err("there is none");
-    assert!(matches!(gone, ArchiveError::Open { .. }), "{gone}");
+    assert!(matches!(gone, ArchiveReadError::Open { .. }), "{gone}");
     let no_file = verify_archive(folder.path(), &mut |_| {}).expect_err("a folder is none");
-    assert!(matches!(no_file, ArchiveError::Open { .. }), "{no_file}");
+    assert!(matches!(no_file, ArchiveReadError::Open { .. }), "{no_file}");
     for bytes in [&b""[..], b"hello", &[0; 10_000], &[0x1f; 10_000]] {
         let refused = verdict(folder.path(), bytes).expect_err("it is none");
-        assert!(matches!(refused, ArchiveError::Fault(_)), "{refused}");
+        assert!(matches!(refused, ArchiveReadError::Fault(_)), "{refused}");
     }
 }

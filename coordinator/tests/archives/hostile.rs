@@ -1,7 +1,7 @@
 //! Archives that nobody of good will makes. All are whole and sealed: what is refused is what they bring.
 
 use maestro_coordinator::archive::verify_archive;
-use maestro_model::snapshot::{KeyType, WorkspaceRole};
+use maestro_model::snapshot::{KeyType, Manifest, RedisIndex, WorkspaceRole};
 
 use crate::maker::{FOLDER, Maker, Raw, made};
 
@@ -161,7 +161,8 @@ fn parts_stand_in_order_and_none_is_missing() {
 
 #[test]
 fn a_manifest_that_says_something_else_is_refused() {
-    let cases: [(&str, fn(&mut maestro_model::snapshot::Manifest)); 10] = [
+    type Spoil = fn(&mut Manifest);
+    let cases: [(&str, Spoil); 10] = [
         ("lists", |manifest| drop(manifest.files.pop())),
         ("where another entry stands", |manifest| manifest.files.swap(3, 4)),
         ("is not what the manifest says", |manifest| manifest.files[4].mode = 0o600),
@@ -204,7 +205,8 @@ fn keys_that_maestro_does_not_have_are_refused() {
 
 #[test]
 fn an_index_that_points_elsewhere_is_refused() {
-    let cases: [(&str, fn(&mut maestro_model::snapshot::RedisIndex)); 6] = [
+    type Spoil = fn(&mut RedisIndex);
+    let cases: [(&str, Spoil); 6] = [
         ("where the index says", |index| index.keys[1].offset += 1),
         ("where the index says", |index| index.keys[0].length -= 1),
         ("or before it", |index| index.keys[2].offset = 3),

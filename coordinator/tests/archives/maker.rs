@@ -14,37 +14,37 @@ use sha2::{Digest, Sha256};
 
 /// An entry as it stands in a tar.
 #[derive(Debug, Clone)]
-pub struct Raw {
-    pub name: Vec<u8>,
-    pub kind: u8,
-    pub mode: u32,
-    pub link: Vec<u8>,
-    pub data: Vec<u8>,
+pub(crate) struct Raw {
+    pub(crate) name: Vec<u8>,
+    pub(crate) kind: u8,
+    pub(crate) mode: u32,
+    pub(crate) link: Vec<u8>,
+    pub(crate) data: Vec<u8>,
     /// Words in an entry of its own before it.
-    pub words: Vec<(&'static str, Vec<u8>)>,
+    pub(crate) words: Vec<(&'static str, Vec<u8>)>,
     /// What the header says of its size, if not the truth.
-    pub said: Option<u64>,
+    pub(crate) said: Option<u64>,
 }
 
 impl Raw {
-    pub fn file(name: &str, data: &[u8]) -> Raw {
+    pub(crate) fn file(name: &str, data: &[u8]) -> Raw {
         let (name, data) = (name.into(), data.to_vec());
         Raw { name, kind: b'0', mode: 0o644, link: Vec::new(), data, words: Vec::new(), said: None }
     }
 
-    pub fn folder(name: &str) -> Raw {
+    pub(crate) fn folder(name: &str) -> Raw {
         Raw { kind: b'5', mode: 0o755, ..Raw::file(&format!("{name}/"), b"") }
     }
 
-    pub fn link(name: &str, target: &str) -> Raw {
+    pub(crate) fn link(name: &str, target: &str) -> Raw {
         Raw { kind: b'2', mode: 0o777, link: target.into(), ..Raw::file(name, b"") }
     }
 
-    pub fn hard_link(name: &str, target: &str) -> Raw {
+    pub(crate) fn hard_link(name: &str, target: &str) -> Raw {
         Raw { kind: b'1', link: target.into(), ..Raw::file(name, b"") }
     }
 
-    pub fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut out = Vec::new();
         if !self.words.is_empty() {
             let mut words = Vec::new();
@@ -95,46 +95,46 @@ impl Raw {
     }
 }
 
-pub fn digest(bytes: &[u8]) -> FileDigest {
+pub(crate) fn digest(bytes: &[u8]) -> FileDigest {
     FileDigest(Sha256::digest(bytes).into())
 }
 
 /// A key with its value as RDB writes it.
 #[derive(Debug, Clone)]
-pub struct MadeKey {
-    pub key: String,
-    pub key_type: KeyType,
-    pub encoding: u8,
-    pub value: Vec<u8>,
+pub(crate) struct MadeKey {
+    pub(crate) key: String,
+    pub(crate) key_type: KeyType,
+    pub(crate) encoding: u8,
+    pub(crate) value: Vec<u8>,
 }
 
 /// A workspace with its entries, the folder itself first.
 #[derive(Debug, Clone)]
-pub struct MadeWorkspace {
-    pub key: WorkspaceKey,
-    pub role: WorkspaceRole,
-    pub entries: Vec<Raw>,
+pub(crate) struct MadeWorkspace {
+    pub(crate) key: WorkspaceKey,
+    pub(crate) role: WorkspaceRole,
+    pub(crate) entries: Vec<Raw>,
 }
 
 /// What goes into an archive; every part may be spoilt before it is written.
-pub struct Maker {
-    pub before: Vec<Raw>,
-    pub keys: Vec<MadeKey>,
-    pub workspaces: Vec<MadeWorkspace>,
-    pub after: Vec<Raw>,
-    pub on_index: fn(&mut RedisIndex),
-    pub on_dump: fn(&mut Vec<u8>),
-    pub on_manifest: fn(&mut Manifest),
+pub(crate) struct Maker {
+    pub(crate) before: Vec<Raw>,
+    pub(crate) keys: Vec<MadeKey>,
+    pub(crate) workspaces: Vec<MadeWorkspace>,
+    pub(crate) after: Vec<Raw>,
+    pub(crate) on_index: fn(&mut RedisIndex),
+    pub(crate) on_dump: fn(&mut Vec<u8>),
+    pub(crate) on_manifest: fn(&mut Manifest),
     /// Whether the manifest is sealed as it is.
-    pub on_seal: fn(&mut Seal),
+    pub(crate) on_seal: fn(&mut Seal),
 }
 
-pub const RUN: &str = "0k3v9x2mqf1a";
-pub const FOLDER: &str = "maestro/workspaces/w1/shell/0k3v9x2mqf1a.0";
+pub(crate) const RUN: &str = "0k3v9x2mqf1a";
+pub(crate) const FOLDER: &str = "maestro/workspaces/w1/shell/0k3v9x2mqf1a.0";
 
 impl Maker {
     /// A small good archive: three keys, two workspaces with all kinds of entries.
-    pub fn good() -> Maker {
+    pub(crate) fn good() -> Maker {
         let worker = "w1".parse().expect("lawful");
         let task = MadeWorkspace {
             key: WorkspaceKey::of_task(&worker, "shell", &format!("{RUN}.0")).expect("lawful"),
@@ -174,14 +174,14 @@ impl Maker {
     }
 
     /// A good one with `entries` behind those of its first workspace.
-    pub fn with(entries: impl IntoIterator<Item = Raw>) -> Maker {
+    pub(crate) fn with(entries: impl IntoIterator<Item = Raw>) -> Maker {
         let mut maker = Maker::good();
         maker.workspaces[0].entries.extend(entries);
         maker
     }
 
     /// The whole archive.
-    pub fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut archive = Vec::new();
         let (index, dump) = self.redis();
         let agents = b"v: 1\ntypes: []\nassignments: []\n";
@@ -229,7 +229,7 @@ impl Maker {
     }
 
     /// Writes it into a folder.
-    pub fn write(&self, folder: &Path) -> PathBuf {
+    pub(crate) fn write(&self, folder: &Path) -> PathBuf {
         let path = folder.join("made.tar.gz");
         std::fs::write(&path, self.bytes()).expect("our folder");
         path
@@ -263,7 +263,7 @@ impl Maker {
     }
 }
 
-pub fn made(key: &str, key_type: KeyType, encoding: u8, value: &[u8]) -> MadeKey {
+pub(crate) fn made(key: &str, key_type: KeyType, encoding: u8, value: &[u8]) -> MadeKey {
     MadeKey { key: key.to_owned(), key_type, encoding, value: value.to_vec() }
 }
 

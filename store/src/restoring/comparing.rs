@@ -139,6 +139,7 @@ mod tests {
         assert_ne!(content_of(&one), content_of(&changed));
         let broken = [&[4, 9, 1, b'a'][..], &footer].concat();
         assert_eq!(content_of(&broken), vec![&broken[..4]]);
-        assert_eq!(content_of(&[]), vec![&[][..]]);
+        let nothing: &[u8] = &[];
+        assert_eq!(content_of(nothing), vec![nothing]);
     }
 }
