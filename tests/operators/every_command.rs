@@ -29,7 +29,7 @@ const LISTS: [&str; 11] = [
     "workspace list",
 ];
 /// Calls in the order in which they are made: for people, then for programs.
-const CALLS: [(&str, &str); 55] = [
+const CALLS: [(&str, &str); 60] = [
     ("version", "version"),
     ("config show", "config show --origin"),
     ("config reset --to-default", "config reset --to-default"),
@@ -81,6 +81,11 @@ const CALLS: [(&str, &str); 55] = [
     ("workspace du", "workspace du"),
     ("workspace clean painter --dry-run", "workspace clean painter --dry-run"),
     ("workspace clean painter --yes", "workspace clean painter --yes"),
+    ("state snapshot --output one.tar.gz", "state snapshot --output two.tar.gz"),
+    ("state snapshots", "state snapshots"),
+    ("state verify one.tar.gz", "state verify one.tar.gz"),
+    ("state diff one.tar.gz", "state diff one.tar.gz"),
+    ("state restore one.tar.gz --dry-run", "state restore one.tar.gz --dry-run"),
     ("doctor", "doctor"),
     ("doctor --agent painter", "doctor --agent painter"),
     ("bench --tasks 20", "bench --tasks 20"),

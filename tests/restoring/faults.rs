@@ -8,8 +8,6 @@ use rustix::process::Signal;
 
 use crate::scene::{SOON, Scene, json, text};
 
-/// Places before the one moment.
-const BEFORE: [&str; 3] = ["restore-frozen", "restore-loaded", "restore-staged"];
 /// Places after it.
 const AFTER: [&str; 3] = ["restore-committed", "restore-placed", "restore-going-on"];
 
@@ -36,22 +34,35 @@ impl Scene {
     }
 }
 
-#[test]
-fn killed_before_the_change_the_cluster_goes_on_as_it_was() {
+/// Before the change: the cluster goes on as it was, and a restore works afterwards.
+fn goes_on_after_a_kill_at(place: &str) {
     let mut scene = Scene::set();
     scene.go_astray();
-    for place in BEFORE {
-        scene.kill_at(place);
-        scene.cluster.wait_until("the freeze to run out by itself", SOON, |observer| {
-            let mode = observer.ask(async |store| store.mode().await).map_err(|error| error.to_string())?;
-            if mode.word == "run" { Ok(()) } else { Err(mode.word) }
-        });
-        let dispatched = scene.cluster.maestro(&["task", "dispatch", "true", "--to", "probe", "--sync"]);
-        assert_eq!(dispatched.code, 0, "{place}: {dispatched:?}");
-        scene.expect_astray();
-    }
+    scene.kill_at(place);
+    scene.cluster.wait_until("the freeze to run out by itself", SOON, |observer| {
+        let mode = observer.ask(async |store| store.mode().await).map_err(|error| error.to_string())?;
+        if mode.word == "run" { Ok(()) } else { Err(mode.word) }
+    });
+    let dispatched = scene.cluster.maestro(&["task", "dispatch", "true", "--to", "probe", "--sync"]);
+    assert_eq!(dispatched.code, 0, "{place}: {dispatched:?}");
+    scene.expect_astray();
     json(&scene.restore(&["--format", "json"]));
     scene.expect_restored();
+}
+
+#[test]
+fn killed_while_all_stands_still_the_cluster_goes_on_as_it_was() {
+    goes_on_after_a_kill_at("restore-frozen");
+}
+
+#[test]
+fn killed_with_keys_loaded_the_cluster_goes_on_as_it_was() {
+    goes_on_after_a_kill_at("restore-loaded");
+}
+
+#[test]
+fn killed_with_all_beside_its_place_the_cluster_goes_on_as_it_was() {
+    goes_on_after_a_kill_at("restore-staged");
 }
 
 #[test]
