@@ -39,14 +39,12 @@ use crate::settings::{GrantStamp, LeaseTooShort, WorkerSettings};
 use crate::under_way::StepsUnderWay;
 use crate::workspace::{WorkspaceError, WorkspaceRoot};
 
+use standing::{resident_bytes, sweep_now_and_then};
+
 pub use crate::serving::servable;
 
 /// First and longest wait before a request that got no answer is sent again.
 const RESEND_WAIT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
-/// Sweeps of a worker are rare: coordinators do it every second.
-const SWEEP_EVERY: Duration = Duration::from_secs(10);
-/// Items of one sweep.
-const SWEEP_ITEMS: u32 = 50;
 /// Time to report what was ended, beyond the grace period of the agents.
 const LAST_REPORTS_WAIT: Duration = Duration::from_secs(5);
 /// Time to take leave.
@@ -201,7 +199,6 @@ impl Service {
             incarnation.clone(),
             events.0.clone(),
         );
-        let freezing = FreezeDuty::new(running.standstill());
         let attached = Attachment { life: Life::FIRST, store: store.clone(), incarnation };
         let (beats, bells) = standing::topics(&attached, types);
         let mut service = Service {
@@ -218,10 +215,10 @@ impl Service {
             attached,
             store: present,
             dispatcher,
+            freezing: FreezeDuty::new(running.standstill()),
             running,
             steps: StepsUnderWay::default(),
             journal,
-            freezing,
             events,
             beats,
             bells,
@@ -483,24 +480,6 @@ impl Service {
             }
         }
     }
-}
-
-/// Work goes on without a coordinator, though slower: everyone sweeps.
-async fn sweep_now_and_then(store: watch::Receiver<Store>) {
-    loop {
-        tokio::time::sleep(SWEEP_EVERY.mul_f64(rand::random_range(0.7..1.3))).await;
-        let store = store.borrow().clone();
-        if let Err(error) = store.sweep(SWEEP_ITEMS).await {
-            tracing::debug!("a sweep was not carried out: {error}");
-        }
-    }
-}
-
-/// Memory of this process, bytes; 0 where it cannot be read.
-fn resident_bytes() -> u64 {
-    let Ok(text) = std::fs::read_to_string("/proc/self/statm") else { return 0 };
-    let pages: u64 = text.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
-    pages * rustix::param::page_size() as u64
 }
 
 mod standing;

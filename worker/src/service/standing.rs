@@ -1,10 +1,11 @@
 //! How the worker stands with the cluster: what it keeps on disk for it, and how it comes back after the
 //! lease has run out or Redis has changed.
 
+use std::time::Duration;
+
 use maestro_model::ids::{AgentSlug, Incarnation, WorkerName};
 use maestro_store::recovery::{RecoveredAttachment, RecoveringWorker};
 use maestro_store::{Refusal, Store, StoreError};
-
 use tokio::sync::watch;
 
 use super::Service;
@@ -18,6 +19,11 @@ use crate::events::WorkerEvent;
 use crate::identity::about_worker;
 use crate::journal::JournalOwner;
 use crate::recovery::{RecoveryCount, recover};
+
+/// Sweeps of a worker are rare: coordinators do it every second.
+const SWEEP_EVERY: Duration = Duration::from_secs(10);
+/// Items of one sweep.
+const SWEEP_ITEMS: u32 = 50;
 
 impl Service {
     /// Writes what has ended to the journal, before it is reported.
@@ -128,4 +134,22 @@ pub(super) fn topics(
         watch::Sender::new(BeatTopic { who: Some(who), types }),
         watch::Sender::new(BellTopic { who: Some(listener), queues: Vec::new() }),
     )
+}
+
+/// Work goes on without a coordinator, though slower: everyone sweeps.
+pub(super) async fn sweep_now_and_then(store: watch::Receiver<Store>) {
+    loop {
+        tokio::time::sleep(SWEEP_EVERY.mul_f64(rand::random_range(0.7..1.3))).await;
+        let store = store.borrow().clone();
+        if let Err(error) = store.sweep(SWEEP_ITEMS).await {
+            tracing::debug!("a sweep was not carried out: {error}");
+        }
+    }
+}
+
+/// Memory of this process, bytes; 0 where it cannot be read.
+pub(super) fn resident_bytes() -> u64 {
+    let Ok(text) = std::fs::read_to_string("/proc/self/statm") else { return 0 };
+    let pages: u64 = text.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
+    pages * rustix::param::page_size() as u64
 }
