@@ -104,7 +104,7 @@ async fn it_is_frozen_once_every_worker_has_paused_or_is_given_up() {
     assert_eq!(waiting, both);
     assert!(scene.store.freeze_paused(&first.incarnation, &id).await.expect("heard"));
     assert_eq!(scene.renew(&id, &[]).await, FreezeStanding::Waiting(vec![second.incarnation.clone()]));
-    assert_eq!(scene.renew(&id, &[second.incarnation.clone()]).await, FreezeStanding::Frozen);
+    assert_eq!(scene.renew(&id, std::slice::from_ref(&second.incarnation)).await, FreezeStanding::Frozen);
     assert!(!scene.store.freeze_paused(&second.incarnation, &id).await.expect("heard"), "too late");
     assert!(!scene.store.freeze_paused(&first.incarnation, &FreezeId::random()).await.expect("heard"));
 }

@@ -9,35 +9,35 @@ use serde_json::Value;
 use crate::support::{Answer, ClusterSetup, TestCluster};
 
 /// Until something that takes a moment has happened.
-pub const SOON: Duration = Duration::from_secs(30);
+pub(crate) const SOON: Duration = Duration::from_secs(30);
 
 /// The cluster, and the snapshot of its first state.
-pub struct Scene {
-    pub cluster: TestCluster,
-    pub snapshot: PathBuf,
+pub(crate) struct Scene {
+    pub(crate) cluster: TestCluster,
+    pub(crate) snapshot: PathBuf,
     /// The folder of agent `smith`.
-    pub folder: PathBuf,
+    pub(crate) folder: PathBuf,
     /// The task that runs when the snapshot is taken.
-    pub task: String,
+    pub(crate) task: String,
 }
 
 /// The JSON that a call printed; it has to have succeeded.
-pub fn json(answer: &Answer) -> Value {
+pub(crate) fn json(answer: &Answer) -> Value {
     assert_eq!(answer.code, 0, "{answer:?}");
     serde_json::from_str(&answer.out).unwrap_or_else(|error| panic!("{error}: {answer:?}"))
 }
 
-pub fn text(path: &Path) -> &str {
+pub(crate) fn text(path: &Path) -> &str {
     path.to_str().expect("a plain path")
 }
 
 impl Scene {
     /// State `a` is 1, the folder says `one`, and one task runs.
-    pub fn set() -> Scene {
+    pub(crate) fn set() -> Scene {
         Scene::set_with(ClusterSetup::default())
     }
 
-    pub fn set_with(setup: ClusterSetup) -> Scene {
+    pub(crate) fn set_with(setup: ClusterSetup) -> Scene {
         let cluster = TestCluster::start(setup);
         let folder = cluster.scratch("smith");
         json(&cluster.maestro(&["state", "set", "a", "1", "--ttl", "2h"]));
@@ -62,7 +62,7 @@ impl Scene {
     }
 
     /// State `a` is 2, `b` is there, the folder says `two` and has a further file, and nothing runs.
-    pub fn go_astray(&self) {
+    pub(crate) fn go_astray(&self) {
         json(&self.cluster.maestro(&["state", "set", "a", "2"]));
         json(&self.cluster.maestro(&["state", "set", "b", "3"]));
         fs::write(self.folder.join("file"), "two").expect("ours");
@@ -72,18 +72,18 @@ impl Scene {
         self.cluster.maestro(&["task", "wait", &self.task]);
     }
 
-    pub fn restore(&self, further: &[&str]) -> Answer {
+    pub(crate) fn restore(&self, further: &[&str]) -> Answer {
         self.cluster
             .maestro(&[&["state", "restore", text(&self.snapshot), "--no-safety-copy"], further].concat())
     }
 
-    pub fn state(&self, key: &str) -> Option<String> {
+    pub(crate) fn state(&self, key: &str) -> Option<String> {
         let answer = self.cluster.maestro(&["state", "get", key, "--format", "table"]);
         (answer.code == 0).then(|| answer.out.trim().to_owned())
     }
 
     /// All is as it was when the snapshot was taken, and the task that ran comes to its end under a higher attempt.
-    pub fn expect_restored(&mut self) {
+    pub(crate) fn expect_restored(&mut self) {
         self.cluster.look_again();
         assert_eq!(self.state("a").as_deref(), Some("1"), "{}", self.cluster.tails());
         assert_eq!(self.state("b"), None);
@@ -104,7 +104,7 @@ impl Scene {
     }
 
     /// All is as `go_astray` has left it.
-    pub fn expect_astray(&self) {
+    pub(crate) fn expect_astray(&self) {
         assert_eq!(self.state("a").as_deref(), Some("2"), "{}", self.cluster.tails());
         assert_eq!(self.state("b").as_deref(), Some("3"));
         assert_eq!(fs::read_to_string(self.folder.join("file")).expect("there"), "two");
@@ -112,7 +112,7 @@ impl Scene {
     }
 
     /// No folder of a restore is left.
-    pub fn expect_nothing_beside(&self) {
+    pub(crate) fn expect_nothing_beside(&self) {
         let mut open = vec![self.cluster.root(), self.folder.parent().expect("it has one").to_owned()];
         while let Some(folder) = open.pop() {
             for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
@@ -127,7 +127,7 @@ impl Scene {
 }
 
 /// Dispatches a task that notes its attempt and ends once a file is there; its id, once it runs.
-pub fn wait_for_go(cluster: &TestCluster) -> String {
+pub(crate) fn wait_for_go(cluster: &TestCluster) -> String {
     let witness = cluster.witness();
     let witness = text(&witness);
     let script = format!(

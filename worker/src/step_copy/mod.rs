@@ -15,5 +15,5 @@ mod stream;
 pub use bring::{Bringer, CopyError};
 pub(crate) use send::send_folder;
 pub use source::SourceTask;
-pub(crate) use stream::{PieceReader, pieces};
 pub(crate) use source::place_of;
+pub(crate) use stream::{PieceReader, pieces};
