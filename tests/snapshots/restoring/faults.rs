@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::scene::{SOON, Scene, json, text};
+use super::scene::{SOON, Scene, json, text};
 
 /// Places after it.
 const AFTER: [&str; 3] = ["restore-committed", "restore-placed", "restore-going-on"];

@@ -1,6 +1,6 @@
 //! The incident as an operator types it, without a terminal.
 
-use crate::scene::{Scene, json, text};
+use super::scene::{Scene, json, text};
 
 #[test]
 fn the_agents_of_a_snapshot_are_assigned_as_they_were() {

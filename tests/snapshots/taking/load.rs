@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use super::{PATIENCE, SnapshotScene};
+use super::scene::{PATIENCE, SnapshotScene, json};
 use crate::support::{ClusterSetup, TestServer};
 
 const WORKERS: usize = 4;
@@ -46,7 +46,7 @@ fn files_and_shared_state_of_forty_agents_on_four_folders_agree() {
     let key = |number: usize| format!("count-{number}");
     let counts = |scene: &SnapshotScene| {
         let listed = scene.cluster.maestro(&["state", "list", "count-*", "--format", "json"]);
-        super::json(&listed).as_array().map_or(0, Vec::len)
+        json(&listed).as_array().map_or(0, Vec::len)
     };
     scene.cluster.wait_until("all agents to count", PATIENCE, |_| {
         let count = counts(&scene);

@@ -5,7 +5,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::scene::{Scene, json, text};
+use super::scene::{Scene, json, text};
 
 #[test]
 fn state_folders_and_unfinished_work_come_back() {

@@ -1,7 +1,5 @@
 //! A generation loaded beside the one in force: what Redis takes, when it comes into force, and who is refused then.
 
-mod support;
-
 use std::time::Duration;
 
 use maestro_model::ids::Incarnation;
@@ -13,7 +11,7 @@ use maestro_store::restoring::{
 use maestro_store::state::{StateActor, WriteCondition};
 use maestro_store::{Refusal, Store, StoreError, StoreOptions};
 
-use support::TestRedis;
+use crate::support::TestRedis;
 
 const HOUR: Duration = Duration::from_secs(3600);
 

@@ -2,8 +2,6 @@
 //!
 //! The wall clock is the test's own. What an archive is made of, `tests/snapshots` shows with real processes.
 
-mod support;
-
 use std::time::Duration;
 
 use maestro_model::ids::Incarnation;
@@ -15,8 +13,8 @@ use maestro_store::step::{CellMode, StepRequest};
 use maestro_store::worker::ProcessStatus;
 use maestro_store::{Refusal, Store, StoreError, StoreOptions};
 
-use support::manual::{ManualWorker, status_of, submit_plan};
-use support::{PlanSketch, TestRedis};
+use crate::support::manual::{ManualWorker, status_of, submit_plan};
+use crate::support::{PlanSketch, TestRedis};
 
 const FIRST_WALL_MS: u64 = 1_700_000_000_000;
 const HOUR: Duration = Duration::from_secs(3600);
@@ -156,6 +154,7 @@ async fn nothing_of_a_frozen_cell_changes_whatever_is_asked() {
         version: "1.2.0".to_owned(),
         labels: Default::default(),
         confinement: Vec::new(),
+        isolation: None,
     };
     let refused = [
         ("cancel", store.cancel_task(&grant.task, "").await.map(drop)),

@@ -8,7 +8,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
-use super::{PATIENCE, SnapshotScene};
+use super::scene::{PATIENCE, SnapshotScene, json};
 use crate::support::{ClusterSetup, TestServer};
 
 /// Keys that change when the cluster goes on: what processes say of themselves, the cell's clock, and the audit.
@@ -75,7 +75,7 @@ fn a_plain_redis_holds_exactly_the_keys_and_plain_tools_read_the_archive() {
     assert_eq!(cluster.maestro(&["state", "set", "short", "y", "--ttl", "1h"]).code, 0);
     let answer = cluster.maestro(&["state", "snapshot", "--include-logs", "--format", "json"]);
     assert_eq!(answer.code, 0, "{answer:?}");
-    let path = super::json(&answer)["file"].as_str().expect("a file").to_owned();
+    let path = json(&answer)["file"].as_str().expect("a file").to_owned();
     let live = keys_of(&cluster.redis);
 
     for words in [["gzip", "-t"], ["tar", "-tzf"]] {
@@ -110,7 +110,7 @@ fn a_plain_redis_holds_exactly_the_keys_and_plain_tools_read_the_archive() {
     assert!(loaded.keys().any(|key| key.ends_with(":log:") || key.contains(":log:")), "logs were wanted");
     let latest = fs::read_link(scene.path("all/latest")).expect("it is a good one");
     assert_eq!(Some(latest.as_os_str()), Path::new(&path).file_name());
-    let listed = super::json(&cluster.maestro(&["state", "snapshots", "--format", "json"]));
+    let listed = json(&cluster.maestro(&["state", "snapshots", "--format", "json"]));
     assert_eq!((listed[0]["latest"].as_bool(), listed[0]["state"].as_str()), (Some(true), Some("good")));
 }
 

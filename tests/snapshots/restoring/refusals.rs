@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::scene::{SOON, Scene, json, text};
+use super::scene::{SOON, Scene, json, text};
 
 #[test]
 fn agents_that_work_are_not_ended_unasked() {

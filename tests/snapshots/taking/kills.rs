@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use super::{PATIENCE, SnapshotScene};
+use super::scene::{PATIENCE, SnapshotScene, json};
 use crate::support::ClusterSetup;
 
 /// Every step of a snapshot at which its command can die.
@@ -51,7 +51,7 @@ fn die_at(step: &str) {
     let answer =
         scene.cluster.maestro_with(&[("MAESTRO_FAILPOINT", "")], &["state", "snapshot", "--format", "json"]);
     assert_eq!(answer.code, 0, "{step}: {answer:?}");
-    let path = super::json(&answer)["file"].as_str().expect("a file").to_owned();
+    let path = json(&answer)["file"].as_str().expect("a file").to_owned();
     let names: Vec<String> = fs::read_dir(scene.path("all"))
         .expect("the folder")
         .map(|entry| entry.expect("readable").file_name().to_string_lossy().into_owned())
@@ -95,7 +95,7 @@ fn a_worker_that_dies_or_sleeps_is_missing_and_the_snapshot_partial() {
     scene.cluster.member("w1").pause();
     let answer = scene.cluster.maestro(&["state", "snapshot", "--format", "json"]);
     assert_eq!(answer.code, 1, "{answer:?}");
-    let record = super::json(&answer);
+    let record = json(&answer);
     assert_eq!((record["partial"].as_bool(), record["latest"].as_bool()), (Some(true), Some(false)));
     assert!(record["missing"][0].as_str().is_some_and(|missing| missing.contains("`w1`")), "{record}");
     assert!(!scene.path("all/latest").exists());
