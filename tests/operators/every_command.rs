@@ -147,8 +147,9 @@ fn outline(text: &str) -> String {
     let form: Vec<String> = form.collect();
     if form.is_empty() {
         let words = text.lines().next().unwrap_or_default().split_whitespace();
-        let plain =
-            words.map(|word| if word.contains(|letter: char| letter.is_ascii_digit()) { "…" } else { word });
+        let plain = words.map(|word| {
+            if word.contains(|letter: char| letter.is_ascii_digit() || letter == '/') { "…" } else { word }
+        });
         return plain.collect::<Vec<_>>().join(" ");
     }
     form.join("\n")

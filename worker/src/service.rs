@@ -181,15 +181,13 @@ impl Service {
         let dispatcher_settings = DispatcherSettings {
             concurrency: settings.concurrency,
             name: name.name.clone(),
-            state_ttl_ms: settings.state_ttl.as_millis() as u64,
+            state_ttl_ms: ttl,
             random: rand::random,
         };
         let dispatcher = Dispatcher::new(dispatcher_settings, types.clone());
         let events = mpsc::unbounded_channel();
-        let (logs, chunks) = log_channel();
-        let (log_ends, ends) = log_ends();
-        let root = runner.root().clone();
-        let present = watch::Sender::new(store.clone());
+        let ((logs, chunks), (log_ends, ends)) = (log_channel(), log_ends());
+        let (root, present) = (runner.root().clone(), watch::Sender::new(store.clone()));
         let running = RunningAttempts::new(
             settings.clone(),
             name.name.clone(),

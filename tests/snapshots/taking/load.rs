@@ -15,7 +15,7 @@ fn counting(number: usize, stop: &Path) -> String {
     let stop = stop.display();
     format!(
         "n=0; while [ ! -e {stop} ]; do n=$((n+1)); echo $n >> count; \
-         maestro state set count-{number} $n --quiet >/dev/null; done; echo $n > ended"
+         maestro state set count-{number} $n --quiet >/dev/null; sleep 1.5; done; echo $n > ended"
     )
 }
 
@@ -26,7 +26,9 @@ fn files_and_shared_state_of_forty_agents_on_four_folders_agree() {
     let binary = Path::new(env!("CARGO_BIN_EXE_maestro")).parent().expect("it lies in a folder").display();
     let stop = scene.cluster.witness().join("stop");
     let rest = format!(
-        "command: [sh, -e, \"<< prompt >>\"]\nprompt_via: file\nenv: {{PATH: \"{binary}:/usr/bin:/bin\"}}\n"
+        "command: [sh, -e, \"<< prompt >>\"]\nprompt_via: file\nenv: {{PATH: \"{binary}:/usr/bin:/bin\"}}\n\
+         paths: {{read: [{}]}}\n",
+        scene.cluster.witness().display()
     );
     scene.cluster.write_agent("counter", &rest);
     for number in 0..WORKERS {

@@ -1,9 +1,9 @@
 //! One attempt, from a rendered task to its report.
 //!
-//! `order` says what is to be done, `begin` starts it, `environment` what the agent finds around itself, `run` does it,
-//! `agent` holds it while it runs, `files` says where its own files are,
-//! `ending` decides what the end means, `own_end` that of an agent nobody ended. Claiming, rendering templates, `publish` and telling Redis are the
-//! dispatcher's business; it never waits for an agent itself but runs one future per attempt:
+//! `order` says what is to be done, `begin` starts it, `environment` what the agent finds around itself, `run` does
+//! it, `agent` holds it while it runs and `follow` follows it, `files` says where its own files are, `ending` decides
+//! what the end means, `own_end` that of an agent nobody ended. Claiming, rendering templates, `publish` and telling
+//! Redis are the dispatcher's business; it never waits for an agent itself but runs one future per attempt:
 //!
 //! ```ignore
 //! let attempt = runner.attempt(order, Some(logs));
@@ -19,6 +19,7 @@ mod begin;
 mod ending;
 mod environment;
 mod files;
+mod follow;
 mod masking;
 mod order;
 mod own_end;

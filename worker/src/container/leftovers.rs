@@ -51,8 +51,12 @@ async fn remove_networks(
     let options = ListNetworksOptions { filters: Some(owner.filter()) };
     let found = link.quick().list_networks(Some(options)).await;
     let found = found.map_err(|error| ContainerError::of("list networks", error))?;
-    // One of this life that is not known here is being made.
-    let is_left = |labels, id: &String| owner.is_dead(&labels_of(labels)) && !networks.knows(id);
+    // One of this life that is not known here is being made, unless the worker ends.
+    let is_closed = networks.is_closed();
+    let is_left = |labels, id: &String| {
+        let labels = labels_of(labels);
+        (owner.is_dead(&labels) || (is_closed && owner.is_own(&labels))) && !networks.knows(id)
+    };
     let left = found.into_iter().filter_map(|network| network.id.filter(|id| is_left(network.labels, id)));
     Ok(for_each_of(left.collect(), |id| remove_network(link.clone(), id)).await)
 }

@@ -6,7 +6,9 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use bollard::errors::Error as ApiError;
 use bollard::models::{Ipam, IpamConfig, NetworkCreateRequest};
 
 use super::engine::EngineLink;
@@ -21,6 +23,11 @@ const SUBNETS: u32 = 1 << (16 - SUBNET_BITS);
 const SUBNETS_TRIED: u32 = 32;
 /// With so many networks none is made ahead any more.
 const KNOWN_MAX: usize = 64;
+/// How often the removal of a network is tried that somebody seems to be in: two seconds.
+const REMOVAL_LOOKS: u32 = 8;
+const REMOVAL_LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Between two looks whether the network that is being made is there.
+const MADE_AHEAD_LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Things removed at one time.
 const REMOVALS_MAX: usize = 8;
 
@@ -36,6 +43,8 @@ struct PoolState {
     known: Vec<LeasedNetwork>,
     making_ahead: bool,
     made: u32,
+    /// The worker ends: what is made from now on is nobody's.
+    is_closed: bool,
 }
 
 /// A network that one container has to itself.
@@ -61,7 +70,8 @@ impl NetworkPool {
     pub(super) async fn make_ahead(&self, link: &EngineLink, owner: &Arc<ContainerOwner>) {
         {
             let mut state = self.lock();
-            if !state.spare.is_empty() || state.known.len() >= KNOWN_MAX || state.making_ahead {
+            let is_enough = !state.spare.is_empty() || state.known.len() >= KNOWN_MAX;
+            if is_enough || state.making_ahead || state.is_closed {
                 return;
             }
             state.making_ahead = true;
@@ -83,7 +93,7 @@ impl NetworkPool {
         }
     }
 
-    /// It is not to be used again; the look for leftovers removes it.
+    /// It is not to be used again; it is removed when the worker ends.
     pub(super) fn forget(&self, network: &LeasedNetwork) {
         let mut state = self.lock();
         state.known.retain(|known| known != network);
@@ -94,8 +104,16 @@ impl NetworkPool {
         self.lock().known.iter().any(|known| known.id == id)
     }
 
-    /// Removes all that nobody is in.
+    pub(super) fn is_closed(&self) -> bool {
+        self.lock().is_closed
+    }
+
+    /// Removes all that nobody is in, and makes no more. One that is just being made is waited for.
     pub(super) async fn remove_all(&self, link: &EngineLink) {
+        self.lock().is_closed = true;
+        while self.lock().making_ahead {
+            tokio::time::sleep(MADE_AHEAD_LOOK_EVERY).await;
+        }
         let known = {
             let mut state = self.lock();
             state.spare.clear();
@@ -138,12 +156,22 @@ impl NetworkPool {
 
 /// Removes a network; one that is gone is removed.
 pub(super) async fn remove_network(link: EngineLink, id: String) -> bool {
-    match link.working().remove_network(&id).await {
-        Err(error) if !is_missing(&error) => {
-            tracing::warn!(network = id, "not removed: {error}");
-            false
+    let mut looks = 0;
+    loop {
+        match link.working().remove_network(&id).await {
+            // The engine still takes the last container out of it.
+            Err(ApiError::DockerResponseServerError { status_code: 403 | 409, .. })
+                if looks < REMOVAL_LOOKS =>
+            {
+                looks += 1;
+                tokio::time::sleep(REMOVAL_LOOK_EVERY).await;
+            }
+            Err(error) if !is_missing(&error) => {
+                tracing::warn!(network = id, "not removed: {error}");
+                return false;
+            }
+            _ => return true,
         }
-        _ => true,
     }
 }
 
