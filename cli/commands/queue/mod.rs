@@ -18,7 +18,7 @@ pub(crate) enum QueueCommand {
     Status(status::QueueStatusArgs),
     /// Start nothing new; what runs goes on
     Pause(pause::PauseArgs),
-    /// Go on after a pause or a shutdown
+    /// Go on after a pause
     Resume(pause::ResumeArgs),
 }
 

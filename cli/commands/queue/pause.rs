@@ -30,7 +30,7 @@ pub(crate) struct PauseArgs {
 
 /// Flags of `queue resume`: none.
 #[derive(Debug, Args)]
-#[command(after_help = "Lifts a shutdown as well.\n\nExample:\n  maestro queue resume")]
+#[command(after_help = "Example:\n  maestro queue resume")]
 pub(crate) struct ResumeArgs {}
 
 /// Whether work is taken.

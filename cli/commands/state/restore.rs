@@ -39,7 +39,7 @@ const COPY_DEADLINE: Duration = Duration::from_secs(600);
     after_help = "Every byte is verified first. Until the one moment of the change any failure leaves the cluster as it \
                   was; after it, running the same command again finishes what is left. Tasks that ran when the \
                   snapshot was taken are queued again. While agents are active it is refused (77), unless \
-                  `--stop-agents` or after `maestro shutdown`.\n\n\
+                  `--stop-agents`.\n\n\
                   Example:\n  maestro state restore before-upgrade.tar.gz --dry-run"
 )]
 pub(crate) struct StateRestoreArgs {
@@ -222,9 +222,9 @@ pub(super) fn restore_failure(path: &Path, error: &RestoreError) -> Failure {
     const UNTOUCHED: &str = "nothing was restored; the cluster is as it was";
     match error {
         RestoreError::Archive(error) => archive_failure(path, error),
-        RestoreError::Active { .. } => Failure::refused(UNTOUCHED)
-            .cause(error)
-            .hint("end them with `--stop-agents`, or with `maestro shutdown` before"),
+        RestoreError::Active { .. } => {
+            Failure::refused(UNTOUCHED).cause(error).hint("end them with `--stop-agents`")
+        }
         RestoreError::Unplaced { folders } => {
             let failure = Failure::refused(UNTOUCHED).cause(error);
             let failure =

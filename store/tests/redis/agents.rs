@@ -286,8 +286,13 @@ async fn what_was_done_before_the_restart_is_done() {
 
 #[tokio::test]
 async fn a_cancelled_task_is_not_saved_by_a_restart() {
+    a_cancelled_task_is_restarted(&[]).await;
+}
+
+/// Panics unless it ends as cancelled; with `edits` to the scripts.
+pub(super) async fn a_cancelled_task_is_restarted(edits: &[(&str, &str)]) {
     let redis = TestRedis::start();
-    let (store, mut ada, _bob) = cluster(&redis).await;
+    let (store, mut ada, _bob) = cluster_with(&redis, edits).await;
     submit_for(&store, "smith", 3).await;
     let cancelled_first = ada.claim(4).await.remove(0);
     store.cancel_task(&cancelled_first.task, "").await.expect("told to end");

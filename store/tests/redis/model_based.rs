@@ -42,7 +42,7 @@ async fn model_based_scenarios_keep_every_rule() {
 
 /// How often each of these must have happened in a hundred scenarios: otherwise the test has become
 /// tame, and what it proves is less than it seems.
-const VARIETY: [(&str, u64); 40] = [
+const VARIETY: [(&str, u64); 39] = [
     ("report-accepted", 2_000),
     ("report-repeated", 80),
     ("report-stale", 60),
@@ -53,7 +53,6 @@ const VARIETY: [(&str, u64); 40] = [
     ("step-request-lost", 100),
     ("step-answer-lost", 250),
     ("step-sent-twice", 200),
-    ("step-paused", 60),
     ("old-request", 250),
     ("beat-answer-lost", 60),
     ("fenced", 150),

@@ -55,7 +55,14 @@ fn notice(
 /// What must panic with the mistake: too rare for scenarios of chance.
 type Scene = fn(&'static [(&'static str, &'static str)]) -> Pin<Box<dyn Future<Output = ()>>>;
 
-const SCENES: [(Mutant, Scene); 3] = [
+const SCENES: [(Mutant, Scene); 4] = [
+    (
+        mutant(
+            "a cancelled task is saved by a restart of its agent",
+            &[("restart, kill = restart and restarts(rec),", "restart, kill = restart,")],
+        ),
+        |edits| Box::pin(agents::a_cancelled_task_is_restarted(edits)),
+    ),
     (
         mutant(
             "a restart of its agent cancels the task",

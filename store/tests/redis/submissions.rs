@@ -1,12 +1,14 @@
 //! Submissions that know of others: by a key, by what they wait for, by what they take over; and a pause.
 
+use std::time::Duration;
+
 use maestro_model::ids::{Attempt, RunId, TaskId};
 use maestro_model::plan::{ExternalNeed, NeedTarget, Plan, TaskKind, TaskSeed};
 use maestro_model::task::TaskStatus;
 use maestro_store::mode::ModeAnswer;
 use maestro_store::scripts::ScriptSet;
 use maestro_store::step::CellMode;
-use maestro_store::{Refusal, Store, StoreError};
+use maestro_store::{Refusal, Store, StoreError, StoreOptions};
 
 use crate::support::manual::{ManualWorker, letters, run_word, status_of, submit_plan};
 use crate::support::{PlanSketch, TestRedis};
@@ -312,7 +314,10 @@ async fn while_the_cluster_is_paused_all_but_claims_goes_on() {
 #[tokio::test]
 async fn a_freeze_is_not_ended_by_whoever_resumes() {
     let redis = TestRedis::start();
-    let store = redis.store().await;
+    // Requests wait for the end of a freeze for ten times as long.
+    let patience = Duration::from_millis(20);
+    let options = StoreOptions { patience, ..redis.options() };
+    let store = Store::connect(&options).await.expect("redis is there");
     for (mode, pause, resume) in [("frozen", false, false), ("stopped", false, true), ("drain", true, true)] {
         for (goes, wanted) in [("pause", pause), ("resume", resume)] {
             redis::cmd("HSET")
@@ -327,6 +332,7 @@ async fn a_freeze_is_not_ended_by_whoever_resumes() {
                 Err(StoreError::Refused(Refusal::WrongMode { mode: found })) => {
                     assert!(!wanted && found == mode, "{goes} from {mode}");
                 }
+                Err(StoreError::Refused(Refusal::Frozen { .. })) => assert!(!wanted && mode == "frozen"),
                 other => panic!("{goes} from {mode}: {other:?}"),
             }
         }

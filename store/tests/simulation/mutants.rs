@@ -181,11 +181,6 @@ pub const MUTANTS: &[Mutant] = &[
     )
     .hint(4),
     mutant(
-        "a cancelled task is saved by a restart of its agent",
-        &[("restart, kill = restart and restarts(rec),", "restart, kill = restart,")],
-    )
-    .hint(121),
-    mutant(
         "a limit on an attempt outlives it",
         &[("call('ZREM', prefix .. 'deadlines', 'a' .. id .. '.' .. rec[ATT])", "")],
     ),
