@@ -9,7 +9,7 @@ use crate::simulation::statistics::Statistics;
 use crate::support::TestRedis;
 
 /// How long scenarios are played unless their number is given.
-const TIME_BUDGET: Duration = Duration::from_secs(60);
+const TIME_BUDGET: Duration = Duration::from_secs(30);
 
 fn number(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;
