@@ -62,6 +62,15 @@ else
     skip 'scripts: shellcheck is not installed; only their syntax was checked'
 fi
 
+# The container engine of the tests ends by itself some time after its last user, and takes its folder along.
+ENGINE_SECONDS_MAX=60
+engine=${TMPDIR:-/tmp}/maestro-test-engine-$(id -u)
+waited=0
+while [ -e "$engine" ] && [ "$waited" -lt "$ENGINE_SECONDS_MAX" ]; do
+    waited=$((waited + 1))
+    sleep 1
+done
+
 if [ "$with_dependencies" = yes ]; then
     part 'dependencies'
     if has_tool deny; then cargo deny --locked check; else skip 'dependencies: cargo-deny is not installed'; fi
