@@ -210,6 +210,7 @@ impl Dispatcher {
         // The answer to a request of an incarnation before concerns nobody any more.
         let Some(request) = self.requests.answered(lane, id) else { return };
         for (report, answer) in request.reports.iter().zip(&reply.answers) {
+            self.suspects.remove(&(report.task.clone(), report.attempt));
             if *answer == ReportAnswer::Stale {
                 tracing::warn!(task = %report.task, attempt = %report.attempt, "a late report was refused");
             }
@@ -273,6 +274,7 @@ impl Dispatcher {
     }
 
     fn hold(&mut self, key: AttemptKey, tries: Tries, stage: Stage) {
+        self.suspects.remove(&key);
         self.visible.lock().expect("no holder panics").insert(key.clone());
         self.held.insert(key, Holding { tries, ending: None, stage });
     }

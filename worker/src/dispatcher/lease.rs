@@ -38,7 +38,8 @@ impl Dispatcher {
     }
 
     /// What Redis says is held here, but is not: a grant on its way, or one whose answer got lost. It is
-    /// lost if it is unknown again when every request that could have brought it has been answered.
+    /// lost if it is unknown again when every request that could have brought it has been answered. One that
+    /// did arrive, or whose end was recorded, is no suspect any more: a beat may have been asked before that.
     pub(super) fn on_unknown(&mut self, unknown: &[(TaskId, Attempt)]) {
         let mut suspects = HashMap::new();
         for key in unknown {

@@ -61,6 +61,25 @@ fn a_grant_whose_answer_got_lost_goes_back_once_it_cannot_arrive_any_more() {
 }
 
 #[test]
+fn a_grant_that_came_late_and_has_ended_since_is_not_given_back() {
+    let mut stage = Stage::in_the_middle();
+    let beat = || {
+        let answer = BeatReply { unknown: vec![key(5, 1)], ..beat_reply(Vec::new()) };
+        WorkerEvent::BeatAnswered(Life::FIRST, Vec::new(), answer)
+    };
+    // Asked while request 2 was bringing it, and once more between its end and its report.
+    assert_eq!(stage.handle(beat()), [] as [&str; 0]);
+    stage.answer(0, reply(vec![grant(&key(5, 1), "p")]));
+    stage.fetched(&key(5, 1));
+    let sent = stage.ended(&key(5, 1), completed());
+    assert!(sent.iter().any(|line| line.contains("5.1=completed")), "{sent:?}");
+    let answer = StepReply { answers: accepted(&stage.sent[&0]), ..reply(Vec::new()) };
+    stage.answer(0, answer);
+    let actions = stage.handle(beat());
+    assert!(actions.iter().all(|line| !line.contains("5.1")), "{actions:?}");
+}
+
+#[test]
 fn keepers_run_on_in_danger_and_end_when_the_lease_is_over() {
     let mut stage = Stage::serving(2, "shell", OnDisconnect::Keep);
     stage.run(&[key(1, 1)]);
