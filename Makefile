@@ -33,6 +33,7 @@ build: setup
 	cargo build --release --locked
 
 bench: build
+	cargo build --release --locked -p maestro-worker --example bare_containers
 	@bench/table.sh
 
 format:

@@ -2,6 +2,8 @@
 //!
 //! The engine is the tests' own. A test is over only when no process with its mark is left.
 
+#[path = "../../examples/bare_containers/calls.rs"]
+mod calls;
 #[path = "../upkeep/support.rs"]
 #[allow(dead_code, reason = "the tests of upkeep use the rest")]
 mod cluster;

@@ -3,67 +3,28 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bollard::models::{ContainerCreateBody, HostConfig};
-use bollard::query_parameters::RemoveContainerOptions;
 use bollard::{API_DEFAULT_VERSION, Docker};
-use futures_util::StreamExt;
 use maestro_model::attempt::AttemptOutcome;
 use maestro_worker::attempt::AttemptOrder;
 
+use crate::calls::{bare, in_lanes};
 use crate::engine::{IMAGE, TestEngine};
 use crate::support::{Site, agent_type};
 
 /// Tasks at one time.
 const LANES: usize = 8;
-/// Tasks of the large run, and how many of them have a network of their own, which takes the engine longest.
+/// Tasks in all, and how many of them have a network of their own, which takes the engine longest.
 const TASKS: (usize, usize) = (500, 100);
+/// Tasks before the first look at what may leak.
+const WARM_UP: usize = LANES * 2;
 /// Tasks of each of the runs that are compared, and how many such runs.
 const COMPARED: (usize, usize) = (24, 3);
 /// How often the two are compared, if the first times say it is too much.
 const COMPARISONS_MAX: usize = 3;
 /// The most that a task may cost, by the bare calls.
 const MOST: f64 = 1.1;
-
-/// Runs so many pieces of work, eight at a time, and says how long all took.
-async fn in_lanes<F>(count: usize, work: impl Fn() -> F) -> Duration
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    let begun = Instant::now();
-    let mut lanes = tokio::task::JoinSet::new();
-    for _ in 0..count {
-        if lanes.len() >= LANES {
-            lanes.join_next().await.expect("one runs").expect("no panic");
-        }
-        lanes.spawn(work());
-    }
-    while let Some(done) = lanes.join_next().await {
-        done.expect("no panic");
-    }
-    begun.elapsed()
-}
-
-/// Create, start, wait, remove: what any program would ask for the same container.
-async fn bare(docker: Docker) {
-    let body = ContainerCreateBody {
-        image: Some(IMAGE.to_owned()),
-        cmd: Some(vec!["true".to_owned()]),
-        host_config: Some(HostConfig {
-            network_mode: Some("none".to_owned()),
-            init: Some(true),
-            ..HostConfig::default()
-        }),
-        ..ContainerCreateBody::default()
-    };
-    let made = docker.create_container(None, body).await.expect("it is made");
-    docker.start_container(&made.id, None).await.expect("it starts");
-    let ended = docker.wait_container(&made.id, None).next().await;
-    ended.expect("an answer").expect("it ends with 0");
-    let options = RemoveContainerOptions { force: true, v: true, link: false };
-    docker.remove_container(&made.id, Some(options)).await.expect("it is removed");
-}
 
 async fn attempt(runner: maestro_worker::attempt::AttemptRunner, order: AttemptOrder) {
     let end = runner.attempt(order, None).run().await;
@@ -109,14 +70,18 @@ async fn half_a_thousand_leave_nothing_and_cost_little_more_than_the_bare_calls(
     let docker = docker.expect("it is there").negotiate_version().await.expect("it answers");
 
     // In turn, so that what else the machine does falls on both.
-    in_lanes(LANES, &alone).await;
+    in_lanes(LANES, LANES, &alone).await;
     // What else goes on can only make it look worse: the best of a few counts.
     let (mut ours, mut theirs, mut ratio) = (Duration::ZERO, Duration::ZERO, f64::INFINITY);
     for _ in 0..COMPARISONS_MAX {
         (ours, theirs) = (Duration::ZERO, Duration::ZERO);
         for _ in 0..COMPARED.1 {
-            theirs += in_lanes(COMPARED.0, || bare(docker.clone())).await;
-            ours += in_lanes(COMPARED.0, &alone).await;
+            theirs += in_lanes(COMPARED.0, LANES, || {
+                let one = bare(docker.clone(), IMAGE.to_owned());
+                async { one.await.expect("the engine makes, runs and removes it") }
+            })
+            .await;
+            ours += in_lanes(COMPARED.0, LANES, &alone).await;
         }
         ratio = ratio.min(ours.as_secs_f64() / theirs.as_secs_f64());
         if ratio <= MOST {
@@ -124,10 +89,11 @@ async fn half_a_thousand_leave_nothing_and_cost_little_more_than_the_bare_calls(
         }
     }
 
-    in_lanes(LANES * 2, &connected).await;
+    in_lanes(WARM_UP, LANES, &connected).await;
     let before = (descriptors(), resident_kib());
-    let took = in_lanes(TASKS.1, &connected).await;
-    in_lanes(TASKS.0 - TASKS.1, &alone).await;
+    let took = in_lanes(TASKS.1 - WARM_UP, LANES, &connected).await;
+    let so_far = LANES + COMPARED.0 * COMPARED.1 + TASKS.1;
+    in_lanes(TASKS.0 - so_far, LANES, &alone).await;
     let containers = site.runner.containers().expect("it has one");
     let (after, grown) = (descriptors(), resident_kib().saturating_sub(before.1));
     containers.close().await;
@@ -135,7 +101,7 @@ async fn half_a_thousand_leave_nothing_and_cost_little_more_than_the_bare_calls(
     let told = writeln!(
         std::io::stderr(),
         "with a network of its own {:.1}/s; without one {:.1}/s, bare calls {:.1}/s, {ratio:.3} times",
-        TASKS.1 as f64 / took.as_secs_f64(),
+        (TASKS.1 - WARM_UP) as f64 / took.as_secs_f64(),
         compared / ours.as_secs_f64(),
         compared / theirs.as_secs_f64(),
     );
