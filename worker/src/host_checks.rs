@@ -11,7 +11,6 @@ use maestro_model::template::is_plain_text;
 
 use crate::attempt::HostEnvironment;
 use crate::confinement::Limited;
-use crate::container::EngineGreeting;
 use crate::kilo_modes::KILO_MODES;
 use crate::launch::find_program;
 use crate::launch_order::{KILO, find_template, kilo_program};
@@ -61,10 +60,7 @@ fn bad(subject: &str, text: impl Into<String>) -> TypeFinding {
 fn isolation(settings: &WorkerSettings, agent: &AgentType) -> TypeFinding {
     match agent.isolate_with {
         Isolation::Docker => match settings.engine.ask() {
-            Ok(engine) => {
-                let EngineGreeting { version, api, place } = engine;
-                good("isolation", format!("containers of engine {version} (API {api}) at {place}"))
-            }
+            Ok(engine) => good("isolation", format!("containers of {engine}")),
             Err(why) => bad("isolation", format!("{why} (start it, or say with DOCKER_HOST where it is)")),
         },
         Isolation::Process => match &settings.confinement {

@@ -5,7 +5,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use maestro_model::ids::{AgentSlug, Incarnation, WorkerName};
-use maestro_store::worker::{AboutProcess, ProcessRole};
+use maestro_store::worker::{AboutProcess, IsolationRecord, ProcessRole};
 use maestro_store::{Refusal, Store, StoreError};
 use rustix::fs::{FlockOperation, flock};
 
@@ -110,7 +110,10 @@ pub fn about_worker(settings: &WorkerSettings) -> AboutProcess {
         version: settings.version.clone(),
         labels: settings.labels.clone(),
         confinement: settings.confinement.as_ref().map(Confinement::words).unwrap_or_default(),
-        isolation: settings.confinement.as_ref().map(Confinement::record),
+        isolation: settings.confinement.as_ref().map(|confinement| IsolationRecord {
+            docker: settings.engine.ask().ok().map(|engine| engine.record()),
+            ..confinement.record()
+        }),
     }
 }
 

@@ -20,7 +20,7 @@ use crate::beats::{BeatSettings, BeatTopic, BeatWires, SharedStatus, start_beats
 use crate::bells::{BellTopic, OwnBell, listen};
 use crate::causes::with_sources;
 use crate::confinement::Confinement;
-use crate::container::ContainerEngine;
+use crate::container::{ContainerEngine, EngineGreeting};
 use crate::dispatcher::{Dispatcher, DispatcherSettings};
 use crate::events::{FetchFailure, Life, WorkerAction, WorkerEvent};
 use crate::freezing::FreezeDuty;
@@ -96,6 +96,8 @@ pub struct WorkerReady {
     pub unserved: Vec<(String, String)>,
     /// What confines its agents.
     pub confinement: Option<Confinement>,
+    /// Where its containers come from, or why there are none.
+    pub containers: Result<EngineGreeting, String>,
 }
 
 /// Runs a worker until it has been told to end and all its tasks have ended.
@@ -171,6 +173,7 @@ impl Service {
             types: types.iter().map(AgentSlug::to_string).collect(),
             unserved,
             confinement: settings.confinement.clone(),
+            containers: settings.engine.ask(),
         };
         let place = JournalPlace::of(runner.root().path(), &name.name);
         let ttl = settings.state_ttl.as_millis() as u64;

@@ -32,7 +32,19 @@ pub(super) fn checks(settings: &Settings) -> Vec<CheckEntry> {
         )),
     }
     entries.push(redis_server());
+    entries.push(containers(settings));
     entries
+}
+
+/// Only agent types with `isolate_with: docker` need an engine; theirs is the line that fails without one.
+fn containers(settings: &Settings) -> CheckEntry {
+    match settings.container_engine().ask() {
+        Ok(engine) => CheckEntry::ok("docker", engine.to_string()),
+        Err(why) => CheckEntry {
+            mend: Some("for types with `isolate_with: docker` start it, or set `DOCKER_HOST`".to_owned()),
+            ..CheckEntry::ok("docker", why)
+        },
+    }
 }
 
 fn lease(settings: &Settings) -> CheckEntry {

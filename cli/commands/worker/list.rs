@@ -18,6 +18,8 @@ use crate::output::tone::Tone;
 
 /// Columns of the agent types in the table.
 const TYPES_COLUMNS: usize = 40;
+/// Columns of what confines agents.
+const CONFINEMENT_COLUMNS: usize = 60;
 
 /// Flags of `worker list`: none.
 #[derive(Debug, Args)]
@@ -160,6 +162,13 @@ const SHAPE: Shape<ProcessEntry> = Shape {
         Column::new("HOST", |one| format!("{} ({})", one.host, one.pid).into()),
         Column::new("UP", |one| age(one.since, now_ms()).into()),
         Column::new("HEARTBEAT", |one| format!("{} ago", age(one.last_heartbeat, now_ms())).into()),
+        Column::new("CONFINED BY", |one| match one.role {
+            ProcessRole::Worker if one.confinement.is_empty() => {
+                Field::toned("nothing".to_owned(), Tone::Warn)
+            }
+            ProcessRole::Worker => cut(&one.confinement.join(", "), CONFINEMENT_COLUMNS).into(),
+            ProcessRole::Coordinator => Field::none(),
+        }),
         Column::new("VERSION", |one| one.version.clone().into()),
     ],
     name: |one| one.name.clone(),

@@ -62,8 +62,12 @@ pub(crate) fn run(args: WorkerStartArgs, context: &CommandContext) -> Outcome {
         let (mut running, ready) = RunningWorker::start(worker, options).await?;
         tracing::info!(
             worker = %ready.name, concurrency, agents = %ready.types.join(","),
-            "serving; agents are {}",
-            ready.confinement.as_ref().map(Confinement::said).unwrap_or_default()
+            "serving; agents are {}; {}",
+            ready.confinement.as_ref().map(Confinement::said).unwrap_or_default(),
+            match &ready.containers {
+                Ok(engine) => format!("containers by {engine}"),
+                Err(why) => format!("no containers: {why}"),
+            }
         );
         for (slug, reason) in &ready.unserved {
             tracing::info!("agent type `{slug}` is not served: {reason}");

@@ -46,6 +46,20 @@ pub struct EngineGreeting {
     pub place: String,
 }
 
+impl EngineGreeting {
+    /// The record of it that the cluster keeps.
+    pub(crate) fn record(&self) -> serde_json::Value {
+        serde_json::json!({"version": self.version, "api": self.api, "place": self.place})
+    }
+}
+
+impl std::fmt::Display for EngineGreeting {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let EngineGreeting { version, api, place } = self;
+        write!(formatter, "engine {version} (API {api}) at {place}")
+    }
+}
+
 #[derive(Debug, Clone)]
 struct LastAnswer {
     at: Instant,
