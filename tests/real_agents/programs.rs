@@ -1,11 +1,12 @@
 //! Where the programs are, and the settings that lead them to the model on loopback.
 
 use std::fs;
-use std::io::Write;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::model_server::ModelServer;
-use crate::support::{ClusterSetup, TestCluster};
+use crate::support::{ClusterSetup, TestCluster, hand_over, skip};
 
 /// The shipped agent types that are tried: the program's name, and the type.
 pub(crate) const PROGRAMS: [(&str, &str); 4] =
@@ -22,10 +23,24 @@ pub(crate) struct AgentBench {
 impl AgentBench {
     /// None if the programs are not there, which is then counted as skipped.
     pub(crate) fn start(test: &str) -> Option<AgentBench> {
+        AgentBench::start_as(None, test)
+    }
+
+    /// The same as processes of another user, who needs no rights but to read what is installed.
+    pub(crate) fn start_as(user: Option<u32>, test: &str) -> Option<AgentBench> {
         let folder = installed(test)?;
+        if let Some(user) = user
+            && let Err(reason) = can_be_reached(&folder, user)
+        {
+            skip(test, &reason);
+            return None;
+        }
         let model = ModelServer::start();
         let home = tempfile::Builder::new().prefix("maestro-agents-").tempdir().expect("a folder");
         write_settings(home.path(), &model.url());
+        if let Some(user) = user {
+            hand_over(home.path(), user);
+        }
         let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap_or_default());
         let env = vec![
             ("PATH", path),
@@ -37,7 +52,8 @@ impl AgentBench {
             ("GEMINI_API_KEY", "scripted".to_owned()),
             ("GOOGLE_GEMINI_BASE_URL", model.url()),
         ];
-        let cluster = TestCluster::start(ClusterSetup { env, concurrency: 2, ..ClusterSetup::default() });
+        let cluster =
+            TestCluster::start(ClusterSetup { env, concurrency: 2, user, ..ClusterSetup::default() });
         Some(AgentBench { cluster, model, _home: home })
     }
 }
@@ -55,13 +71,23 @@ fn installed(test: &str) -> Option<PathBuf> {
     if missing.is_empty() {
         return Some(programs);
     }
-    let reason = format!("{} not installed; `make test-agents` installs them", missing.join(", "));
-    if let Some(list) = std::env::var_os("MAESTRO_SKIPPED") {
-        let file = fs::File::options().append(true).create(true).open(list);
-        file.and_then(|mut file| writeln!(file, "{test}: {reason}")).expect("the list of what was skipped");
-    }
-    let _nobody_reads = writeln!(std::io::stderr(), "skipped: {test}: {reason}");
+    skip(test, &format!("{} not installed; `make test-agents` installs them", missing.join(", ")));
     None
+}
+
+/// Whether another user may start the binary and these programs: the folders above them may be closed.
+fn can_be_reached(folder: &Path, user: u32) -> Result<(), String> {
+    if !rustix::process::geteuid().is_root() {
+        return Err("only root may start another user's worker".to_owned());
+    }
+    for path in [folder, Path::new(env!("CARGO_BIN_EXE_maestro"))] {
+        let mut look = Command::new("test");
+        look.arg("-x").arg(path).uid(user).gid(user);
+        if !look.status().is_ok_and(|status| status.success()) {
+            return Err(format!("another user may not reach {}", path.display()));
+        }
+    }
+    Ok(())
 }
 
 /// Settings in the home of the worker's user, as a person would have them.

@@ -1,4 +1,5 @@
-//! One workflow, four programs: each gets the answer of the one before.
+//! One workflow, four programs: each gets the answer of the one before. They run confined, under a worker of root
+//! and under one of an ordinary user.
 
 use std::time::Duration;
 
@@ -32,9 +33,27 @@ fn workflow() -> String {
     text
 }
 
+/// Nobody in particular.
+const ORDINARY_USER: u32 = 65534;
+
 #[test]
 fn four_programs_hand_their_answers_on_and_leave_their_files() {
     let Some(bench) = AgentBench::start("the four agent programs in one workflow") else { return };
+    hand_on(&bench);
+}
+
+#[test]
+fn an_ordinary_users_worker_runs_the_four_programs_as_well() {
+    let test = "the four agent programs as an ordinary user";
+    let Some(bench) = AgentBench::start_as(Some(ORDINARY_USER), test) else { return };
+    hand_on(&bench);
+    let made = std::fs::metadata(bench.cluster.root()).expect("the workspace root");
+    assert_eq!(std::os::unix::fs::MetadataExt::uid(&made), ORDINARY_USER);
+}
+
+/// Runs the workflow and looks at what each program has left: on its task's record, and in its workspace.
+fn hand_on(bench: &AgentBench) {
+    confined(bench);
     let run = bench.cluster.submit_text("relay", &workflow());
     let record = bench.cluster.wait_for_run(&run, WITHIN);
     let status = bench.cluster.maestro(&["workflow", "status", run.as_str(), "--format", "json"]);
@@ -70,4 +89,12 @@ fn four_programs_hand_their_answers_on_and_leave_their_files() {
     assert!(status["tokens"]["input"].as_u64().unwrap_or(0) >= 1_200, "{status}");
     let shown = bench.cluster.maestro(&["workflow", "status", run.as_str(), "--format", "table"]).out;
     assert!(shown.contains("used: ") && shown.contains("TOKENS"), "{shown}");
+}
+
+/// The worker says that namespaces and Landlock are in force.
+fn confined(bench: &AgentBench) {
+    let listed = bench.cluster.maestro(&["worker", "list", "--format", "json"]);
+    let listed: Value = serde_json::from_str(&listed.out).expect("JSON");
+    let walls = listed[0]["confinement"].to_string();
+    assert!(walls.contains("namespaces") && walls.contains("landlock "), "{listed}");
 }

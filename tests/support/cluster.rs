@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -40,6 +41,8 @@ pub struct ClusterSetup {
     pub env: Vec<(&'static str, String)>,
     /// Where Redis is, in place of the one of its own: several servers that a test has made (`RedisGroup`).
     pub address: Option<String>,
+    /// The user and group whose processes they are, in place of the test's own: only root can ask for that.
+    pub user: Option<u32>,
 }
 
 impl Default for ClusterSetup {
@@ -51,6 +54,7 @@ impl Default for ClusterSetup {
             concurrency: 4,
             env: Vec::new(),
             address: None,
+            user: None,
         }
     }
 }
@@ -92,6 +96,9 @@ impl TestCluster {
             fs::create_dir(folder.path().join(name)).expect("a folder");
         }
         let redis = TestServer::start(&folder.path().join("redis"), setup.durable);
+        if let Some(user) = setup.user {
+            hand_over(folder.path(), user);
+        }
         let address = setup.address.clone().unwrap_or_else(|| redis.url());
         let observer = Observer::connect(&address, NAMESPACE);
         let cluster = TestCluster { redis, members: BTreeMap::new(), setup, observer, folder };
@@ -171,6 +178,9 @@ impl TestCluster {
         command.env("MAESTRO_GRACE_PERIOD", ms(ClusterSetup::GRACE));
         command.env("MAESTRO_MAX_CONCURRENT", self.setup.concurrency.to_string());
         command.envs(self.setup.env.iter().map(|(name, value)| (name, value)));
+        if let Some(user) = self.setup.user {
+            command.uid(user).gid(user);
+        }
         command
     }
 
@@ -446,6 +456,16 @@ impl TestCluster {
             if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
         });
         left.err().into_iter().collect()
+    }
+}
+
+/// Gives a folder and what is in it to a user.
+pub fn hand_over(path: &Path, user: u32) {
+    std::os::unix::fs::lchown(path, Some(user), Some(user)).expect("only root can ask for another user");
+    if path.is_dir() && !path.is_symlink() {
+        for entry in fs::read_dir(path).expect("a folder of the test's own") {
+            hand_over(&entry.expect("an entry").path(), user);
+        }
     }
 }
 

@@ -27,7 +27,7 @@ mod skipped;
 mod wait;
 
 pub use audit::{AuditReport, audit};
-pub use cluster::{Answer, ClusterSetup, TestCluster};
+pub use cluster::{Answer, ClusterSetup, TestCluster, hand_over};
 pub use fault_proxy::FaultProxy;
 pub use leftovers::{descendants, processes_with};
 pub use observer::{Observer, RunStory};
