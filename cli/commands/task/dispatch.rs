@@ -20,6 +20,7 @@ use crate::catalogue::local_agents;
 use crate::cluster::{open_store, submission_failure};
 use crate::commands::{CommandContext, Outcome};
 use crate::config::settings::Settings;
+use crate::engine::Interruptions;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::ids::FoundTask;
@@ -109,6 +110,8 @@ pub(crate) fn run(args: &DispatchArgs, context: &CommandContext) -> Outcome {
                 "no worker is alive: the task waits (start one with `maestro worker start`, or `maestro up`)",
             );
         }
+        // Before there is a task: a Ctrl-C that comes as it is submitted is answered once it can be named.
+        let interruptions = args.sync.then(Interruptions::take_over).transpose()?;
         let submitted = submit_plan(&store, plan, settings.max_attempts()).await;
         let submitted = submitted.map_err(|error| submission_failure("the dispatch", error))?;
         if submitted.differs {
@@ -118,8 +121,8 @@ pub(crate) fn run(args: &DispatchArgs, context: &CommandContext) -> Outcome {
             ));
         }
         let (record, tasks) = dispatched(&store, &submitted.run).await?;
-        if args.sync {
-            return follow(&store, record, tasks, context).await;
+        if let Some(interruptions) = interruptions {
+            return follow(&store, record, tasks, interruptions, context).await;
         }
         print(&record, &tasks, submitted.repeated, context)
     })

@@ -60,9 +60,9 @@ pub(super) async fn follow(
     store: &Store,
     run: RunRecord,
     tasks: Vec<TaskView>,
+    mut interruptions: Interruptions,
     context: &CommandContext,
 ) -> Outcome {
-    let mut interruptions = Interruptions::take_over()?;
     let found = tasks.into_iter().map(|task| FoundTask { run: run.clone(), task });
     let mut awaited: Vec<AwaitedWork> =
         found.map(|found| AwaitedWork::new(FoundWork::Task(Box::new(found)))).collect();

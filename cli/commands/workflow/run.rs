@@ -106,12 +106,11 @@ impl RunCall<'_> {
             self.context.printer.note(&resumed.sentence());
         }
         let position = store.events_end().await.map_err(store_failure)?;
+        // Before there is a run: a Ctrl-C that comes as it is submitted is answered once it can be named.
+        let interruptions = (!self.args.detach).then(Interruptions::take_over).transpose()?;
         let (run, ready) = self.submit(&store, ready).await?;
         self.warn_of_missing_workers(&store, &ready.plan).await?;
-        if self.args.detach {
-            return self.print_id(&run, &ready.workflow);
-        }
-        let mut interruptions = Interruptions::take_over()?;
+        let Some(mut interruptions) = interruptions else { return self.print_id(&run, &ready.workflow) };
         let mut display = self.display(&run, &ready)?;
         let mut following = self.following(Following::new(&store, &run, position, labels(&ready.plan)));
         let end = tokio::select! {
