@@ -100,6 +100,23 @@ pub struct WorkerReady {
     pub containers: Result<EngineGreeting, String>,
 }
 
+impl WorkerReady {
+    fn of(
+        settings: &WorkerSettings,
+        name: &WorkerName,
+        types: &[AgentSlug],
+        unserved: Vec<(String, String)>,
+    ) -> WorkerReady {
+        WorkerReady {
+            name: name.clone(),
+            types: types.iter().map(AgentSlug::to_string).collect(),
+            unserved,
+            confinement: settings.confinement.clone(),
+            containers: settings.engine.ask(),
+        }
+    }
+}
+
 /// Runs a worker until it has been told to end and all its tasks have ended.
 ///
 /// # Errors
@@ -168,13 +185,7 @@ impl Service {
         store.register_missing(&settings.local_agents).await?;
         let known = known_types(&settings, &store).await?;
         let Served { types, unserved } = Served::find(&settings, &known);
-        let ready = WorkerReady {
-            name: name.name.clone(),
-            types: types.iter().map(AgentSlug::to_string).collect(),
-            unserved,
-            confinement: settings.confinement.clone(),
-            containers: settings.engine.ask(),
-        };
+        let ready = WorkerReady::of(&settings, &name.name, &types, unserved);
         let place = JournalPlace::of(runner.root().path(), &name.name);
         let ttl = settings.state_ttl.as_millis() as u64;
         speak_for_predecessors(&store, &name.name, &place, ttl).await;
