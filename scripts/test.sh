@@ -30,24 +30,51 @@ started=$(date +%s)
 part() { printf '\n== %s\n' "$*"; }
 has_tool() { cargo "$1" --version > /dev/null 2>&1; }
 
+# Only who builds again and again gains by what incremental builds keep, and that is gigabytes.
+[ -d target/debug/incremental ] || export CARGO_INCREMENTAL=0
+
 part 'format'
 if has_tool fmt; then cargo fmt --all --check; else skip 'format: rustfmt is not installed'; fi
 
-part 'lints'
+part 'build'
+if has_tool nextest; then
+    cargo nextest run --workspace --locked --no-run --cargo-quiet
+else
+    cargo test --workspace --locked --no-run --quiet
+fi
+
+# The lints are read beside the tests, which wait most of their time, and give way to them. A folder of their own,
+# so that neither waits for the other's lock.
+lints=''
 if has_tool clippy; then
-    cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
+    CARGO_TARGET_DIR=target/lints nice -n 19 \
+        cargo clippy --workspace --all-targets --locked --quiet -- -D warnings > target/lints.log 2>&1 &
+    lints=$!
+    trap 'kill "$lints" 2> /dev/null || true' EXIT
+    trap 'exit 130' INT TERM
 else
     skip 'lints: clippy is not installed'
 fi
 
 part 'tests'
+failed=no
 if has_tool nextest; then
-    cargo nextest run --workspace --locked --no-fail-fast --status-level fail --final-status-level flaky
+    cargo nextest run --workspace --locked --no-fail-fast --status-level fail --final-status-level flaky || failed=yes
 else
     echo 'cargo-nextest is not installed: the same tests run under cargo test.'
     # Without words for targets, so that examples are built as programs: some tests launch them.
     # Tests that start clusters of real processes are heavy; two at a time is what two cores bear.
-    timeout "$TESTS_SECONDS_MAX" cargo test --workspace --locked --no-fail-fast --quiet -- --test-threads=2
+    timeout "$TESTS_SECONDS_MAX" cargo test --workspace --locked --no-fail-fast --quiet -- --test-threads=2 || failed=yes
+fi
+
+if [ -n "$lints" ]; then
+    part 'lints'
+    if wait "$lints"; then echo 'none'; else cat target/lints.log; failed=yes; fi
+    trap - EXIT INT TERM
+fi
+if [ "$failed" = yes ]; then
+    echo 'test: see what failed above' >&2
+    exit 1
 fi
 
 part 'documentation tests'
