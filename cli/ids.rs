@@ -75,7 +75,9 @@ async fn matching_runs(store: &Store, text: &str) -> Result<Vec<RunRecord>, Fail
 async fn newest_run(store: &Store) -> Result<RunRecord, Failure> {
     let newest = store.newest_runs(1).await?.pop();
     newest.ok_or_else(|| {
-        Failure::not_found("there is no run yet").hint("start one with `maestro workflow run <FILE>`")
+        Failure::not_found("there is no run yet").hint(
+            "start one with `maestro workflow run <FILE>` or `maestro task dispatch <PROMPT> --to <AGENT>`",
+        )
     })
 }
 

@@ -7,6 +7,7 @@ use maestro_store::step::CellMode;
 
 use super::counts::{COUNT_ROWS, count_by_agent};
 use super::{pause_hint, pause_note};
+use crate::agents::AgentOverview;
 use crate::cluster::open_store;
 use crate::commands::task::entry::{TASK_ROWS, WorkerNames, task_entries};
 use crate::commands::task::scan::{RUNS_LOOKED_AT_MAX, TaskWish, scan_tasks};
@@ -31,8 +32,8 @@ pub(crate) struct QueueStatusArgs {
     /// List tasks that have ended
     #[arg(long)]
     completed: bool,
-    /// Only this agent type
-    #[arg(long, value_name = "SLUG")]
+    /// Only this agent, or this agent type
+    #[arg(long, value_name = "AGENT")]
     agent: Option<String>,
     /// Only this task: `<run>.<index>`, `<run>/<step>`, `last`
     #[arg(long, value_name = "ID", conflicts_with_all = ["waiting", "processing", "completed", "agent"])]
@@ -46,6 +47,10 @@ pub(crate) struct QueueStatusArgs {
 pub(crate) fn run(args: &QueueStatusArgs, context: &CommandContext) -> Outcome {
     context.block_on(0, async {
         let store = open_store(&context.settings()?).await?;
+        let agent = match &args.agent {
+            Some(agent) => Some(named(&store, agent).await?),
+            None => None,
+        };
         let mode = store.mode().await?;
         if mode.mode != CellMode::Run {
             let (note, hint) = (pause_note(&mode), pause_hint(&mode));
@@ -57,15 +62,33 @@ pub(crate) fn run(args: &QueueStatusArgs, context: &CommandContext) -> Outcome {
             let entries = task_entries(&store, &found.run, &[found.task], &mut names).await?;
             context.printer.list(&entries, &TASK_ROWS)?;
         } else if args.waiting || args.processing || args.completed {
-            print_tasks(&store, args, context).await?;
+            print_tasks(&store, args, agent, context).await?;
         } else {
-            print_counts(&store, args, context).await?;
+            print_counts(&store, agent.as_deref(), context).await?;
         }
         Ok(Exit::Done)
     })
 }
 
-async fn print_tasks(store: &Store, args: &QueueStatusArgs, context: &CommandContext) -> Result<(), Failure> {
+/// The agent or type that is meant. One that nobody knows any more may still have tasks.
+async fn named(store: &Store, text: &str) -> Result<String, Failure> {
+    let overview = AgentOverview::read(store).await?;
+    match overview.find(text) {
+        Ok(found) => Ok(found.name().to_owned()),
+        Err(failure) => {
+            let counted = count_by_agent(store).await?;
+            let has_tasks = counted.rows.iter().any(|row| row.agent == text);
+            has_tasks.then(|| text.to_owned()).ok_or(failure)
+        }
+    }
+}
+
+async fn print_tasks(
+    store: &Store,
+    args: &QueueStatusArgs,
+    agent: Option<String>,
+    context: &CommandContext,
+) -> Result<(), Failure> {
     let kinds = [
         (args.waiting, &[TaskStatus::Blocked, TaskStatus::Queued, TaskStatus::Parked][..]),
         (args.processing, &[TaskStatus::Running, TaskStatus::Cancelling][..]),
@@ -77,7 +100,7 @@ async fn print_tasks(store: &Store, args: &QueueStatusArgs, context: &CommandCon
     let asked = kinds.into_iter().filter(|(asked, _)| *asked);
     let wish = TaskWish {
         statuses: asked.flat_map(|(_, statuses)| statuses).copied().collect(),
-        agent: args.agent.clone(),
+        agent,
         limit: args.limit as usize,
     };
     let runs = store.newest_runs(RUNS_LOOKED_AT_MAX).await?;
@@ -91,13 +114,9 @@ async fn print_tasks(store: &Store, args: &QueueStatusArgs, context: &CommandCon
     Ok(())
 }
 
-async fn print_counts(
-    store: &Store,
-    args: &QueueStatusArgs,
-    context: &CommandContext,
-) -> Result<(), Failure> {
+async fn print_counts(store: &Store, agent: Option<&str>, context: &CommandContext) -> Result<(), Failure> {
     let mut counted = count_by_agent(store).await?;
-    counted.rows.retain(|row| args.agent.as_ref().is_none_or(|agent| row.agent == *agent));
+    counted.rows.retain(|row| agent.is_none_or(|agent| row.agent == agent));
     context.printer.list(&counted.rows, &COUNT_ROWS)?;
     if counted.cut {
         context.printer.note("ended tasks of the oldest runs are not counted");

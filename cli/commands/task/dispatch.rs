@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use indexmap::IndexMap;
 use maestro_coordinator::submission::{agent_catalogue, submit_plan};
+use maestro_model::catalogue::UnknownAgent;
 use maestro_model::diagnostic::Colour;
 use maestro_model::dispatch::{DispatchError, DispatchOrder, compile_dispatch};
 use maestro_model::duration::parse_duration;
@@ -180,7 +181,11 @@ fn variables(pairs: &[String]) -> Result<IndexMap<String, String>, Failure> {
 fn unfit(args: &DispatchArgs, error: DispatchError) -> Failure {
     match &error {
         DispatchError::UnknownTarget { unknown, nearest } => {
-            let failure = Failure::not_found(unknown.to_string());
+            // As every command that takes an agent says it: a target need not be a type.
+            let failure = Failure::not_found(match unknown {
+                UnknownAgent::Name { name } => format!("there is no agent and no agent type `{name}`"),
+                UnknownAgent::Type { .. } => unknown.to_string(),
+            });
             match nearest {
                 Some(nearest) => failure.hint(format!("did you mean `{nearest}`?")),
                 None => failure.hint("`maestro agent list` lists agents and types"),

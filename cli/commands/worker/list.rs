@@ -18,13 +18,11 @@ use crate::output::tone::Tone;
 
 /// Columns of the agent types in the table.
 const TYPES_COLUMNS: usize = 40;
-/// Columns of what confines agents.
-const CONFINEMENT_COLUMNS: usize = 60;
 
 /// Flags of `worker list`: none.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Memory and CPU time are those of the running tasks, by the last heartbeat. A worker that ended properly is not in the list; `lost` is one that went silent.\n\n\
+    after_help = "Memory and CPU time are those of the running tasks, by the last heartbeat. A worker that ended properly is not in the list; `lost` is one that went silent. CONFINED is `yes` where namespaces and Landlock keep process agents apart, `partly` where one of them does; `--format json` and `maestro doctor` say which, and what limits them.\n\n\
                         Example:\n  maestro worker list"
 )]
 pub(crate) struct WorkerListArgs {}
@@ -162,11 +160,8 @@ const SHAPE: Shape<ProcessEntry> = Shape {
         Column::new("HOST", |one| format!("{} ({})", one.host, one.pid).into()),
         Column::new("UP", |one| age(one.since, now_ms()).into()),
         Column::new("HEARTBEAT", |one| format!("{} ago", age(one.last_heartbeat, now_ms())).into()),
-        Column::new("CONFINED BY", |one| match one.role {
-            ProcessRole::Worker if one.confinement.is_empty() => {
-                Field::toned("nothing".to_owned(), Tone::Warn)
-            }
-            ProcessRole::Worker => cut(&one.confinement.join(", "), CONFINEMENT_COLUMNS).into(),
+        Column::new("CONFINED", |one| match one.role {
+            ProcessRole::Worker => confined(&one.confinement),
             ProcessRole::Coordinator => Field::none(),
         }),
         Column::new("VERSION", |one| one.version.clone().into()),
@@ -174,6 +169,16 @@ const SHAPE: Shape<ProcessEntry> = Shape {
     name: |one| one.name.clone(),
     none: "no worker and no coordinator is there; `maestro up` starts a whole cluster here",
 };
+
+/// In one word what confines process agents; JSON has all of it.
+fn confined(by: &[String]) -> Field {
+    let has = |word: &str| by.iter().any(|part| part.contains(word));
+    match (has("namespaces"), has("landlock")) {
+        (true, true) => Field::toned("yes", Tone::Good),
+        (false, false) => Field::toned("no", Tone::Warn),
+        _ => Field::toned("partly", Tone::Warn),
+    }
+}
 
 /// What all running tasks use together.
 fn sum(one: &ProcessEntry, part: fn(&TaskUse) -> u64, shown: fn(u64) -> String) -> Field {

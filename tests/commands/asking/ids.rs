@@ -173,7 +173,7 @@ fn nothing_to_ask_about_is_no_error_except_for_the_last_of_it() {
     --- stderr
     error: there is no run yet
 
-    hint: start one with `maestro workflow run <FILE>`
+    hint: start one with `maestro workflow run <FILE>` or `maestro task dispatch <PROMPT> --to <AGENT>`
     ");
 }
 

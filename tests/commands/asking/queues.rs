@@ -35,6 +35,9 @@ fn tasks_are_counted_by_agent_type() {
     let number = |name: &str| row[name].as_u64().expect("a number");
     assert_eq!((number("waiting"), number("blocked"), number("queued")), (3, 1, 2));
     assert_eq!((number("processing"), number("completed"), number("workers")), (1, 0, 1));
+    let unknown = cluster.ask(&["queue", "status", "--agent", "shelf"]);
+    assert_eq!(unknown.code, 66, "{}", unknown.err);
+    assert!(unknown.err.contains("there is no agent and no agent type `shelf`"), "{}", unknown.err);
 }
 
 #[test]
@@ -71,11 +74,11 @@ fn workers_and_coordinators_are_listed_with_the_one_that_leads() {
     insta::assert_snapshot!(picture(&cluster.ask_table(&["worker", "list"])), @r"
     exit 0
     --- stdout
-    NAME      ROLE                  STATUS   SLOTS   MEMORY   CPU   AGENTS       HOST         UP   HEARTBEAT   CONFINED BY   VERSION
-    alpha     worker                up         0/4   –        –     noop         host1 (42)   [TOOK]   [TOOK] ago      nothing       [VERSION]
-    beta      worker                up         1/2   –        –     noop,shell   host1 (42)   [TOOK]   [TOOK] ago      nothing       [VERSION]
-    coord-1   coordinator (leads)   up       –       –        –     –            host1 (42)   [TOOK]   [TOOK] ago      –             [VERSION]
-    coord-2   coordinator           up       –       –        –     –            host1 (42)   [TOOK]   [TOOK] ago      –             [VERSION]
+    NAME      ROLE                  STATUS   SLOTS   MEMORY   CPU   AGENTS       HOST         UP   HEARTBEAT   CONFINED   VERSION
+    alpha     worker                up         0/4   –        –     noop         host1 (42)   [TOOK]   [TOOK] ago      no         [VERSION]
+    beta      worker                up         1/2   –        –     noop,shell   host1 (42)   [TOOK]   [TOOK] ago      no         [VERSION]
+    coord-1   coordinator (leads)   up       –       –        –     –            host1 (42)   [TOOK]   [TOOK] ago      –          [VERSION]
+    coord-2   coordinator           up       –       –        –     –            host1 (42)   [TOOK]   [TOOK] ago      –          [VERSION]
     ");
     let list = cluster.ask_json(&["worker", "list"]);
     assert_eq!((list[1]["name"].as_str(), list[1]["slots_used"].as_u64()), (Some("beta"), Some(1)));
