@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// Which form of this is stored. Fields are only ever added; a reader leaves out what it does not know.
 const MODEL_USE_VERSION: u32 = 1;
 
-/// What one attempt used, as far as its program said.
+/// What a task used, as far as its program said: tokens and cost of all its attempts, the rest of the last one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelUse {
     /// The stored form.
@@ -71,6 +71,13 @@ impl ModelUse {
         };
         ModelUse { tokens, cost_usd, ..ModelUse::default() }
     }
+
+    /// The same with what earlier attempts of the task have taken: all of it was paid for.
+    #[must_use]
+    pub fn after(self, earlier: &ModelUse) -> ModelUse {
+        let ModelUse { tokens, cost_usd, .. } = self.plus(earlier);
+        ModelUse { tokens, cost_usd, ..self }
+    }
 }
 
 impl ModelTokens {
@@ -107,5 +114,16 @@ mod tests {
         let two = ModelUse { tokens, cost_usd: Some(0.5), ..ModelUse::default() };
         assert_eq!(one.plus(&two), ModelUse { tokens, cost_usd: Some(0.75), ..ModelUse::default() });
         assert!(ModelUse::default().plus(&ModelUse::default()).is_empty());
+    }
+
+    #[test]
+    fn a_later_attempt_keeps_its_session_and_adds_to_the_cost() {
+        let used = |session: &str, cost| ModelUse {
+            session: Some(session.to_owned()),
+            cost_usd: Some(cost),
+            ..ModelUse::default()
+        };
+        assert_eq!(used("two", 0.5).after(&used("one", 0.25)), used("two", 0.75));
+        assert_eq!(used("two", 0.5).after(&ModelUse::default()), used("two", 0.5));
     }
 }

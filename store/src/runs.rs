@@ -149,7 +149,7 @@ pub struct StoredOutput {
     /// One line for people, of a failed one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// What its last attempt used, of either, as far as its program said.
+    /// What its attempts used, of either, as far as their program said.
     #[serde(rename = "use", default, skip_serializing_if = "Option::is_none")]
     pub model_use: Option<ModelUse>,
 }

@@ -4,7 +4,9 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use maestro_model::agent_type::OutputFormat;
 use maestro_model::attempt::{AttemptOutcome, AttemptReport};
 use maestro_model::ids::{AgentId, AgentSlug, Incarnation, WorkerName};
 use maestro_model::task::Reason;
@@ -25,6 +27,9 @@ use crate::standstill::Standstill;
 use crate::step_copy::Bringer;
 use crate::trace_notes::{TraceNotes, write_note};
 use crate::workspace::WorkspacePaths;
+
+/// Longest that the end of a further attempt waits for what the earlier ones have used.
+const EARLIER_USE_WAIT: Duration = Duration::from_secs(2);
 
 /// An attempt that is being launched, runs, or is being ended.
 #[derive(Clone)]
@@ -141,8 +146,14 @@ impl RunningAttempts {
         self.live.lock().expect("no holder panics").insert(key.clone(), live);
         let (live, log_ends, events) = (self.live.clone(), self.log_ends.clone(), self.events.clone());
         let store = self.store.clone();
+        let speaks = ready.agent.output != OutputFormat::Text;
         tokio::spawn(async move {
             let (report, broken) = run_guarded(attempt).await;
+            let present = store.borrow().clone();
+            let report = match speaks && key.1.0 > 1 {
+                true => with_earlier_use(report, &present, &key).await,
+                false => report,
+            };
             let report = with_publish(report, &shared, &order.scope);
             let ended = live.lock().expect("no holder panics").remove(&key);
             if let Some((notes, ended)) = notes.zip(ended) {
@@ -172,6 +183,18 @@ impl RunningAttempts {
             EndCause::Discard => handle.stop_now(StopKind::Return),
         }
     }
+}
+
+/// Adds what earlier attempts have taken of the model, as the record of the last one says. Without an answer the
+/// report goes without it: it must not wait.
+async fn with_earlier_use(report: AttemptReport, store: &Store, (task, _): &AttemptKey) -> AttemptReport {
+    let index = [task.index];
+    let asked = store.outputs(&task.run, &index);
+    let Ok(Ok(outputs)) = tokio::time::timeout(EARLIER_USE_WAIT, asked).await else { return report };
+    let earlier = outputs.into_iter().flatten().find_map(|output| output.model_use);
+    let Some(earlier) = earlier else { return report };
+    let used = report.model_use.as_deref().cloned().unwrap_or_default().after(&earlier);
+    AttemptReport { model_use: Some(Box::new(used)), ..report }
 }
 
 /// Runs an attempt so that a bug in it costs that attempt, and not its slot for ever.

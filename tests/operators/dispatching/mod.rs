@@ -5,6 +5,7 @@
 
 mod ends;
 mod keys;
+mod model_cost;
 mod playbook;
 mod queues;
 mod retries;
