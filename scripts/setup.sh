@@ -46,6 +46,8 @@ if [ "$for_tests" = yes ] && can_install; then
     has dockerd || packages="$packages docker.io"
     has ip || packages="$packages iproute2"
     has busybox || packages="$packages busybox-static"
+    # A file system that shares contents between files.
+    has mkfs.xfs || packages="$packages xfsprogs"
 fi
 
 # A package may start its service while it is being installed; on Debian this file forbids it.

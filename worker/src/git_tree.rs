@@ -13,7 +13,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use crate::attempt::HostEnvironment;
-use crate::workspace::{WorkspaceRoot, make_folder, read_own_file};
+use crate::workspace::{LOG_EXCLUDED, WorkspaceRoot, make_folder, read_own_file};
 
 /// How deep below the workspace trees are looked for; an agent clones into its folder, or into one in it.
 const DEPTH_MAX: usize = 3;
@@ -85,6 +85,11 @@ fn prepare(git: &Path, stand_in: &Path) -> io::Result<bool> {
         make_folder(&folder).map_err(io::Error::other)?;
     }
     fs::write(stand_in.join("HEAD"), head + "\n")?;
+    if git.parent().is_some_and(has_log_link) {
+        let info = stand_in.join("info");
+        make_folder(&info).map_err(io::Error::other)?;
+        fs::write(info.join("exclude"), LOG_EXCLUDED)?;
+    }
     fs::write(stand_in.join("config"), "[core]\n\trepositoryformatversion = 0\n\tbare = false\n")?;
     fs::write(stand_in.join("index"), index)?;
     // Git looks into a file whose time is not before that of the index; the copy must not look younger.
@@ -124,6 +129,12 @@ fn read_text(path: &Path) -> io::Result<Option<String>> {
 
 fn read(path: &Path, max: usize) -> io::Result<Option<Vec<u8>>> {
     read_own_file(path, max).map_err(io::Error::other)
+}
+
+/// Whether a tree is a workspace itself, with the link that was made in it.
+fn has_log_link(tree: &Path) -> bool {
+    fs::read_link(tree.join("agent.log"))
+        .is_ok_and(|target| target.starts_with("..") && target.ends_with("agent.log"))
 }
 
 async fn ask_git(stand_in: &Path, tree: &Path) -> io::Result<bool> {

@@ -14,14 +14,16 @@
 //! Folders are mode 700. Names consist of ids, which keep to `[A-Za-z0-9._-]` and begin with none of `.` and
 //! `-`: so no path leaves the root, and no agent type can be called `.runs` or `.trash`.
 //!
-//! Making an assigned folder, copies of another step's folder and keeping unclean git trees are not here yet.
+//! Copies of another step's folder are brought by `step_copy`; whether a git tree has changes is asked in `git_tree`.
 //! When a workspace goes is for its caller to say.
 
+mod git_exclude;
 mod own_files;
 mod root;
 mod template;
 mod trash;
 
+pub(crate) use git_exclude::LOG_EXCLUDED;
 pub(crate) use own_files::read_own_head;
 pub use own_files::{OwnFileError, read_own_file};
 pub(crate) use root::make_folder;

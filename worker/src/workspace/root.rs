@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use maestro_model::ids::{AgentId, AgentSlug, Attempt, RunId, TaskId};
 use rustix::fs::{CWD, RenameFlags};
 
+use super::git_exclude::leave_log_out;
 use super::template::{TemplateCopyError, copy_template};
 
 /// Where the folders of runs lie.
@@ -222,6 +223,8 @@ impl WorkspaceRoot {
                 self.make_fresh(&paths.folder)?;
                 if let Some(template) = template {
                     copy_template(template, &paths.folder)?;
+                    leave_log_out(&paths.folder)
+                        .map_err(|error| WorkspaceError::host("set up git in", &paths.folder, error))?;
                 }
                 link_log(paths)?;
             }

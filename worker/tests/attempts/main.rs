@@ -17,4 +17,5 @@ mod outcomes;
 mod output;
 mod process;
 mod support;
+mod templates;
 mod trees;
