@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use indexmap::IndexMap;
+use maestro_coordinator::health::agent_problems;
 use maestro_model::agent_type::AgentType;
 use maestro_model::assignment::Assignment;
 use maestro_model::ids::{AgentId, AgentSlug, RunId, TaskId};
@@ -18,9 +19,6 @@ use crate::config::settings::Settings;
 use crate::failure::Failure;
 use crate::ids::{NEWEST, closest};
 use crate::output::moment::now_ms;
-
-/// A heartbeat older than this makes an agent fail its health check, ms.
-pub(crate) const HEARTBEAT_AGE_MAX_MS: u64 = 60_000;
 
 /// How an agent is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -152,22 +150,9 @@ impl AgentOverview {
 
     /// What is wrong with an agent, as far as heartbeats tell.
     pub(crate) fn problems_of(&self, agent: &Assignment) -> Vec<String> {
-        let mut problems = Vec::new();
-        if !self.types.contains_key(&agent.agent_type) {
-            problems.push(format!("agent type `{}` is not registered", agent.agent_type));
-        }
-        let Some(worker) = self.worker_of(agent) else {
-            problems.push(format!("worker `{}` is gone", agent.worker));
-            return problems;
-        };
-        let age_ms = now_ms().saturating_sub(worker.beat_ms);
-        if !worker.alive {
-            problems.push(format!("worker `{}` is lost: no heartbeat for {} s", agent.worker, age_ms / 1000));
-        } else if age_ms > HEARTBEAT_AGE_MAX_MS {
-            problems.push(format!("no heartbeat of worker `{}` for {} s", agent.worker, age_ms / 1000));
-        }
-        problems.extend(worker.status.folders.get(&agent.id).cloned());
-        problems
+        let types = self.types.keys().cloned().collect();
+        let found = agent_problems(agent, self.worker_of(agent), &types, now_ms());
+        found.into_iter().map(|(_, problem)| problem).collect()
     }
 
     /// How an agent is.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use indexmap::IndexMap;
-use maestro_coordinator::service::{CoordinatorSettings, run_coordinator};
+use maestro_coordinator::service::{CoordinatorSettings, CoordinatorWires, run_coordinator};
 use maestro_model::agent_type::AgentType;
 use maestro_model::ids::AgentSlug;
 use maestro_store::duties::RetentionPolicy;
@@ -52,6 +52,7 @@ pub(crate) fn worker_settings(
         confinement: None,
         workspace_retention: settings.run_retention(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        pulse: None,
         probe: None,
     }
 }
@@ -158,8 +159,8 @@ fn ended(result: Result<Result<(), WorkerError>, tokio::task::JoinError>) -> Fai
 #[derive(Debug)]
 pub(crate) struct RunningCoordinator {
     stop: watch::Sender<bool>,
-    /// Whether it leads.
-    pub(crate) leading: watch::Receiver<bool>,
+    /// What it tells.
+    pub(crate) wires: CoordinatorWires,
     task: JoinHandle<Result<(), maestro_store::StoreError>>,
 }
 
@@ -167,9 +168,9 @@ impl RunningCoordinator {
     /// Starts a coordinator.
     pub(crate) fn start(settings: CoordinatorSettings, store: Store) -> RunningCoordinator {
         let (stop, stopped) = watch::channel(false);
-        let (leading_sender, leading) = watch::channel(false);
-        let task = tokio::spawn(run_coordinator(store, settings, stopped, leading_sender));
-        RunningCoordinator { stop, leading, task }
+        let wires = CoordinatorWires::new(store);
+        let task = tokio::spawn(run_coordinator(settings, stopped, wires.clone()));
+        RunningCoordinator { stop, wires, task }
     }
 
     /// Tells it to end.

@@ -10,6 +10,7 @@ mod cluster;
 mod commands;
 mod config;
 mod consent;
+mod endpoint;
 mod engine;
 mod exit;
 mod failure;
@@ -28,6 +29,7 @@ mod trace_file;
 mod traced_output;
 mod up_file;
 mod waiting;
+mod watched;
 mod work;
 
 use std::process::ExitCode;

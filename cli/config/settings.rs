@@ -204,6 +204,14 @@ impl Settings {
         self.duration(variables::DRAIN_DEADLINE)
     }
 
+    /// Where this process is to be watched, if anywhere.
+    pub(crate) fn metrics_port(&self) -> Option<u16> {
+        match self.chosen(variables::METRICS_PORT).value {
+            SettingValue::Port(port) => port,
+            ref other => unreachable!("metrics_port is read as a port, not as {other:?}"),
+        }
+    }
+
     /// Refuses (2) a lease so short that a worker could lose its tasks while all is well: it has to end
     /// its agents before the lease does, and may miss two beats before that.
     pub(crate) fn check_lease(&self) -> Result<(), Failure> {

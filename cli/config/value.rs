@@ -30,6 +30,8 @@ pub(crate) enum SettingValue {
     Duration(Duration),
     /// Bytes.
     Size(u64),
+    /// A port; none = off.
+    Port(Option<u16>),
     /// One of the words of its `Choice`.
     Word(&'static str),
 }
@@ -66,6 +68,13 @@ impl SettingValue {
             },
             ValueKind::Delay => read_duration(text, BareNumber::Seconds).map(SettingValue::Duration),
             ValueKind::Retention => read_duration(text, BareNumber::Days).map(SettingValue::Duration),
+            ValueKind::Port => match text.trim() {
+                "off" => Ok(SettingValue::Port(None)),
+                text => match text.parse() {
+                    Ok(port @ 1..) => Ok(SettingValue::Port(Some(port))),
+                    _ => Err(format!("`{text}` is not a port from 1 to 65535")),
+                },
+            },
             ValueKind::Size => parse_size(text).map(SettingValue::Size).map_err(|error| error.to_string()),
             ValueKind::Choice(words) => {
                 let known = words.iter().find(|word| word.eq_ignore_ascii_case(text.trim()));
@@ -85,6 +94,7 @@ impl SettingValue {
             SettingValue::Count(count) => count.to_string(),
             SettingValue::Duration(duration) => ShownDuration(*duration).to_string(),
             SettingValue::Size(bytes) => ShownSize(*bytes).to_string(),
+            SettingValue::Port(port) => port.map_or_else(|| "off".to_owned(), |port| port.to_string()),
             SettingValue::Word(word) => (*word).to_owned(),
         }
     }
@@ -107,6 +117,8 @@ impl Serialize for SettingValue {
         match self {
             SettingValue::Count(count) => serializer.serialize_u32(*count),
             SettingValue::Size(bytes) => serializer.serialize_u64(*bytes),
+            SettingValue::Port(Some(port)) => serializer.serialize_u16(*port),
+            SettingValue::Port(None) => serializer.serialize_none(),
             SettingValue::Duration(duration) if duration.subsec_nanos() == 0 => {
                 serializer.serialize_u64(duration.as_secs())
             }
@@ -193,6 +205,9 @@ mod tests {
             (variables::LOG_LEVEL, "LOUD"),
             (variables::FAILSAFE_MODE, "yes"),
             (variables::REDIS_URL, "localhost:6379"),
+            (variables::METRICS_PORT, "0"),
+            (variables::METRICS_PORT, "65536"),
+            (variables::METRICS_PORT, "on"),
             (variables::NAMESPACE, "a:b"),
             (variables::NAMESPACE, "{a}"),
             (variables::NAMESPACE, "../a"),

@@ -31,6 +31,7 @@ impl Variable {
                 "a duration: `90s`, `1h30m`, or bare seconds".to_owned()
             }
             ValueKind::Retention => "a duration: `36h`, or bare days".to_owned(),
+            ValueKind::Port => "a port from 1 to 65535, or `off`".to_owned(),
             ValueKind::Size => "a size: `512m`, `1g`, or bare bytes".to_owned(),
             ValueKind::Choice(words) => {
                 let words: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
@@ -59,6 +60,8 @@ pub(crate) enum ValueKind {
     Retention,
     /// A size in bytes.
     Size,
+    /// A port to listen on, or `off`.
+    Port,
     /// One of a few words.
     Choice(&'static [&'static str]),
 }
@@ -119,6 +122,8 @@ variables! {
         "time between SIGTERM and SIGKILL of an agent";
     DRAIN_DEADLINE "MAESTRO_DRAIN_DEADLINE" "drain_deadline" ValueKind::Delay, "30s",
         "how long a worker that was told to end lets its tasks go on";
+    METRICS_PORT "MAESTRO_METRICS_PORT" "metrics_port" ValueKind::Port, "off",
+        "port of workers, coordinators and monitors for /metrics, /healthz and /readyz, or off";
 }
 
 /// The variable behind a key of a configuration file.

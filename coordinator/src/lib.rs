@@ -1,10 +1,13 @@
-//! The coordinator: submits runs, sweeps, leads, expands `foreach`, collects what is old.
+//! The coordinator: submits runs, sweeps, leads, expands `foreach`, collects what is old, looks after health.
 //!
 //! It starts no agent and is on no task's path: workers carry the graph forward alone. Any number may
 //! run; one leads. The command line uses `submit` as a library and needs no running coordinator.
 
 pub mod archive;
+pub mod counting;
 pub mod expansion;
+pub mod gauges;
+pub mod health;
 pub mod restoring;
 pub mod resuming;
 pub mod service;

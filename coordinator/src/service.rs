@@ -11,9 +11,11 @@ use maestro_store::freezing::Thawed;
 use maestro_store::step::{Ending, Grant, StepReport, StepRequest};
 use maestro_store::worker::{AboutProcess, ProcessRole, ProcessStatus};
 use maestro_store::{Refusal, Store, StoreError};
+use maestro_vitals::pulse::Pulse;
 use tokio::sync::watch;
 
 use crate::expansion::{ExpansionPlan, expand, too_many};
+use crate::health::{ChangeKind, HealthChange, HealthFacts, HealthWatch, problems};
 use crate::restoring::finish_abandoned;
 
 /// Between two sweeps of the leader while there is little to do.
@@ -26,6 +28,8 @@ const LEADER_RENEWAL: Duration = Duration::from_secs(3);
 /// Between two rounds of collecting, and how many runs one round removes.
 const COLLECT_EVERY: Duration = Duration::from_secs(30);
 const COLLECT_RUNS_MAX: usize = 100;
+/// Between two looks of the leader at the cluster's health.
+const HEALTH_EVERY: Duration = Duration::from_secs(30);
 /// How often it is looked whether a restore was left unfinished.
 const RESTORE_LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Longest wait for a bell.
@@ -54,19 +58,38 @@ pub struct CoordinatorSettings {
     pub version: String,
 }
 
-/// Whether this coordinator leads; for whoever wants to tell.
-pub type LeadingNow = watch::Sender<bool>;
+/// What a coordinator tells others in its process while it runs.
+#[derive(Debug, Clone)]
+pub struct CoordinatorWires {
+    /// Whether it leads.
+    pub leading: watch::Sender<bool>,
+    /// The cluster that it serves: after a restore another one.
+    pub store: watch::Sender<Store>,
+    /// The last turn of its main loop.
+    pub turn: Pulse,
+}
+
+impl CoordinatorWires {
+    /// Of a coordinator that does not lead yet.
+    pub fn new(store: Store) -> CoordinatorWires {
+        CoordinatorWires {
+            leading: watch::Sender::new(false),
+            store: watch::Sender::new(store),
+            turn: Pulse::default(),
+        }
+    }
+}
 
 /// Runs a coordinator until `stop` says so.
 ///
 /// # Errors
 /// If Redis refuses it at the start; later troubles are survived.
 pub async fn run_coordinator(
-    store: Store,
     settings: CoordinatorSettings,
     mut stop: watch::Receiver<bool>,
-    leading: LeadingNow,
+    wires: CoordinatorWires,
 ) -> Result<(), StoreError> {
+    let store = wires.store.borrow().clone();
     let incarnation = attach(&store, &settings).await?;
     let (current, _) = watch::channel(incarnation);
     let mut store = store;
@@ -76,7 +99,8 @@ pub async fn run_coordinator(
             store: store_now.clone(),
             settings: settings_now.clone(),
             current: current.clone(),
-            leading: leading.clone(),
+            wires: wires.clone(),
+            health: HealthWatch::default(),
         };
         let expander = Expander::new(store_now, settings_now, current.clone());
         tokio::select! {
@@ -84,11 +108,12 @@ pub async fn run_coordinator(
             () = expander.run() => {}
             _ = stop.wait_for(|stopped| *stopped) => break,
         }
-        leading.send_replace(false);
+        wires.leading.send_replace(false);
         tokio::select! {
-            found = find_again(&store, &settings) => {
+            found = find_again(&store, &settings, &wires.turn) => {
                 let (fresh, incarnation) = found;
                 tell_found(&store, &fresh);
+                wires.store.send_replace(fresh.clone());
                 current.send_replace(incarnation);
                 store = fresh;
             }
@@ -105,9 +130,10 @@ pub async fn run_coordinator(
 }
 
 /// The cluster as it is after a restore, or the one that took its place in a Redis that lost its data.
-async fn find_again(store: &Store, settings: &CoordinatorSettings) -> (Store, Incarnation) {
+async fn find_again(store: &Store, settings: &CoordinatorSettings, turn: &Pulse) -> (Store, Incarnation) {
     let mut pause = TROUBLE_PAUSE;
     loop {
+        turn.turn();
         let found = match store.reopened().await {
             Ok(fresh) => attach(&fresh, settings).await.map(|incarnation| (fresh, incarnation)),
             Err(error) => Err(error),
@@ -156,17 +182,21 @@ struct Duties {
     store: Store,
     settings: CoordinatorSettings,
     current: watch::Sender<Incarnation>,
-    leading: LeadingNow,
+    wires: CoordinatorWires,
+    /// What is wrong, as far as this leader has looked.
+    health: HealthWatch,
 }
 
 impl Duties {
     /// Until the cluster is another one.
-    async fn run(self) {
+    async fn run(mut self) {
         let mut next_beat = Instant::now();
         let mut next_lead = Instant::now();
         let mut next_collect = Instant::now();
         let mut next_look = Instant::now();
+        let mut next_health = Instant::now();
         loop {
+            self.wires.turn.turn();
             if Instant::now() >= next_beat {
                 next_beat = Instant::now() + self.settings.heartbeat.mul_f64(rand::random_range(0.8..1.0));
                 if !self.beat().await {
@@ -176,9 +206,11 @@ impl Duties {
             if Instant::now() >= next_lead {
                 next_lead = Instant::now() + LEADER_RENEWAL;
                 self.lead().await;
+                self.wires.turn.turn();
             }
-            if *self.leading.borrow() {
+            if *self.wires.leading.borrow() {
                 self.sweep().await;
+                self.wires.turn.turn();
                 if Instant::now() >= next_collect {
                     next_collect = Instant::now() + COLLECT_EVERY;
                     self.collect().await;
@@ -186,6 +218,10 @@ impl Duties {
                 if Instant::now() >= next_look {
                     next_look = Instant::now() + RESTORE_LOOK_EVERY;
                     self.finish_restore().await;
+                }
+                if Instant::now() >= next_health {
+                    next_health = Instant::now() + HEALTH_EVERY;
+                    self.look_after_health().await;
                 }
             }
             tokio::time::sleep(SWEEP_EVERY.mul_f64(rand::random_range(0.8..1.0))).await;
@@ -211,7 +247,7 @@ impl Duties {
         true
     }
 
-    async fn lead(&self) {
+    async fn lead(&mut self) {
         let incarnation = self.current.borrow().clone();
         let leads = match self.store.lead(&incarnation, LEADER_LEASE).await {
             Ok(Leadership::Leading) => true,
@@ -221,7 +257,27 @@ impl Duties {
                 false
             }
         };
-        self.leading.send_if_modified(|leading| std::mem::replace(leading, leads) != leads);
+        let changed =
+            self.wires.leading.send_if_modified(|leading| std::mem::replace(leading, leads) != leads);
+        if changed {
+            self.health = HealthWatch::default();
+        }
+    }
+
+    /// What is wrong, and what is over, is said once in this log; alerts are sent by `monitor start`.
+    async fn look_after_health(&mut self) {
+        let facts = match HealthFacts::read(&self.store).await {
+            Ok(facts) => facts,
+            Err(error) => return tracing::warn!("cannot see how the cluster is: {error}"),
+        };
+        for HealthChange { kind, problem, .. } in self.health.update(problems(&facts), facts.now_ms) {
+            let (rule, subject, message) = (problem.rule.word(), problem.subject, problem.message);
+            let worker = problem.worker.unwrap_or_default();
+            match kind {
+                ChangeKind::Firing => tracing::warn!(rule, subject, worker, "firing: {message}"),
+                ChangeKind::Resolved => tracing::info!(rule, subject, worker, "resolved: {message}"),
+            }
+        }
     }
 
     async fn sweep(&self) {

@@ -121,6 +121,11 @@ impl Keys {
         self.key(format_args!("leases"))
     }
 
+    /// Names of workers whose lease ran out, by when that was found.
+    pub fn lost(&self) -> String {
+        self.key(format_args!("lost"))
+    }
+
     /// Names of processes.
     pub fn names(&self) -> String {
         self.key(format_args!("names"))

@@ -24,6 +24,7 @@ pub mod link;
 pub mod logs;
 pub mod mailbox;
 pub mod mode;
+pub mod process_status;
 pub mod queues;
 pub mod record;
 pub mod recovery;
@@ -38,6 +39,7 @@ pub mod step;
 mod step_wire;
 pub mod submit;
 pub mod trace;
+pub mod watching;
 pub mod worker;
 
 pub use cell::{Store, StoreOptions};

@@ -7,6 +7,7 @@
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
+use maestro_vitals::tally::tally;
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, ErrorKind, Pipeline, PushInfo, RedisError, ServerErrorKind, Value};
 
@@ -184,10 +185,16 @@ impl Link {
         let mut wait = RETRY_WAIT.0;
         loop {
             let error = match self.connection().await {
-                Ok(mut connection) => match outgoing.send(&mut connection).await {
-                    Ok(value) => return Ok(Ok(value)),
-                    Err(error) => error,
-                },
+                Ok(mut connection) => {
+                    let sent = Instant::now();
+                    match outgoing.send(&mut connection).await {
+                        Ok(value) => {
+                            tally().redis_answered(sent.elapsed());
+                            return Ok(Ok(value));
+                        }
+                        Err(error) => error,
+                    }
+                }
                 Err(error) => error,
             };
             if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) {

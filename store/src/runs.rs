@@ -204,7 +204,7 @@ impl Store {
         ids.iter().map(|id| id.parse().map_err(|_| StoreError::unreadable("a run id", id))).collect()
     }
 
-    async fn read_runs(&self, ids: &[RunId]) -> Result<Vec<RunRecord>, StoreError> {
+    pub(crate) async fn read_runs(&self, ids: &[RunId]) -> Result<Vec<RunRecord>, StoreError> {
         let mut runs = Vec::with_capacity(ids.len());
         for portion in ids.chunks(200) {
             let mut pipeline = redis::pipe();

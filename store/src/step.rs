@@ -157,6 +157,8 @@ pub struct Grant {
     pub values: Vec<GatheredValue>,
     /// The agent that is to work on it, where it is now; none if any worker of its type may.
     pub agent: Option<Assignment>,
+    /// Between becoming ready for the first time and this claim, ms, both by Redis' clock.
+    pub waited_ms: u64,
 }
 
 /// Something a template reads, as it was at the claim.

@@ -186,6 +186,10 @@ fn read_grant(words: &mut Words) -> Result<Grant, StoreError> {
         own,
         values: (0..count).map(|_| read_gathered(words)).collect::<Result<_, _>>()?,
         agent: (!agent.is_empty()).then(|| read_assignment(&agent)).transpose()?,
+        waited_ms: record
+            .started_at_ms
+            .zip(record.queued_at_ms)
+            .map_or(0, |(now, then)| now.saturating_sub(then)),
     })
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use maestro_model::ids::{AgentId, AgentSlug, Attempt, Incarnation, RunId, TaskId};
+use maestro_model::ids::{Attempt, Incarnation, RunId, TaskId};
 use maestro_model::plan::QueueName;
 use redis::Value;
 use serde::{Deserialize, Serialize};
@@ -11,6 +11,10 @@ use serde::{Deserialize, Serialize};
 use crate::cell::{Reply, Store, decode};
 use crate::error::{Refusal, StoreError};
 use crate::step::CellMode;
+
+pub use crate::process_status::{
+    DiskRoom, KilledAgent, ProcessCondition, ProcessStatus, TASKS_SAMPLED_MAX, TaskUsage,
+};
 
 /// What kind of process it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,56 +71,6 @@ pub struct IsolationRecord {
 impl IsolationRecord {
     /// The version written by this program.
     pub const VERSION: u32 = 1;
-}
-
-/// What a process says of itself with each beat.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct ProcessStatus {
-    /// Tasks running.
-    #[serde(default)]
-    pub running: u32,
-    /// Whether it takes no new ones.
-    #[serde(default)]
-    pub draining: bool,
-    /// Resident memory, bytes.
-    #[serde(default)]
-    pub memory_bytes: u64,
-    /// What is wrong with its host, if anything.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub trouble: Option<String>,
-    /// What its running tasks use, at most [`TASKS_SAMPLED_MAX`] of them.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub tasks: Vec<TaskUsage>,
-    /// What hinders agents that are assigned to it: their folder, or what their type needs of its host.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub folders: BTreeMap<AgentId, String>,
-}
-
-/// Most tasks whose use a process tells with each beat.
-pub const TASKS_SAMPLED_MAX: usize = 256;
-
-/// What one running attempt uses, all its processes together.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TaskUsage {
-    /// The task.
-    pub task: TaskId,
-    /// Which attempt.
-    pub attempt: Attempt,
-    /// The type of its agent.
-    pub agent: AgentSlug,
-    /// The agent, if one is assigned.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub assigned: Option<AgentId>,
-    /// Its first process.
-    pub pid: u32,
-    /// Resident memory, bytes.
-    pub memory_bytes: u64,
-    /// Processor time since it started, ms; without that of processes whose parent is gone.
-    pub cpu_ms: u64,
-    /// Processes.
-    pub processes: u32,
-    /// Since it wrote something, ms.
-    pub silent_ms: u64,
 }
 
 /// A process that has attached.

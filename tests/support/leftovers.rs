@@ -55,7 +55,7 @@ pub fn processes_with(folder: &Path) -> Vec<(u32, String)> {
 /// Keys that a cluster at rest may have, after its prefix: it has no worker, no work and no finished run.
 /// `*` stands for any end. Wake-up tokens of a queue are a hint that may be left over, a few for each agent
 /// type; those of a worker go with it.
-const AT_REST: [&str; 15] = [
+const AT_REST: [&str; 16] = [
     "agents",
     "assignments",
     "bell:a:*",
@@ -65,6 +65,7 @@ const AT_REST: [&str; 15] = [
     "events",
     "leader",
     "limits",
+    "lost",
     "runs",
     "state:*",
     "states",

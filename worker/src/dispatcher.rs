@@ -343,6 +343,9 @@ impl Dispatcher {
 
     fn report(&mut self, key: &AttemptKey, tries: Tries, shared: Option<&SharedSpec>, report: AttemptReport) {
         let random = (self.settings.random)();
+        if let Some(shared) = shared {
+            self.requests.name(key, &shared.agent);
+        }
         self.requests.report(step_report(key, tries, shared, report, random));
     }
 

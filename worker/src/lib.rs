@@ -24,6 +24,7 @@ pub mod identity;
 pub mod intake;
 pub mod janitor;
 pub mod journal;
+pub mod killed;
 pub mod kilo_modes;
 pub mod known_runs;
 pub mod launch;
@@ -48,6 +49,7 @@ pub mod tree;
 pub mod under_way;
 pub mod usage;
 pub mod workspace;
+mod workspace_size;
 
 #[cfg(test)]
 mod samples;

@@ -3,8 +3,9 @@
 //! Redis stores the last answer of each lane, so a lane has one request at a time: a lost answer costs
 //! nothing. What a request promises to take is counted here; when to send one is decided in `dispatcher`.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
+use maestro_model::ids::AgentSlug;
 use maestro_model::plan::QueueName;
 use maestro_store::step::{STEP_BATCH_MAX, StepReport, StepRequest};
 
@@ -27,6 +28,8 @@ pub struct Requests {
     sent: u64,
     /// Outcomes in the journal's form that it has not written yet.
     outcomes: Vec<u8>,
+    /// Whose they are, as far as it is known: for people and counters, not for Redis.
+    agents: HashMap<AttemptKey, AgentSlug>,
 }
 
 impl Requests {
@@ -34,6 +37,16 @@ impl Requests {
     pub fn report(&mut self, report: StepReport) {
         encode(&report, &mut self.outcomes);
         self.waiting.push_back(report);
+    }
+
+    /// Notes whose the report of an attempt is, until it is answered.
+    pub fn name(&mut self, key: &AttemptKey, agent: &AgentSlug) {
+        self.agents.insert(key.clone(), agent.clone());
+    }
+
+    /// Whose a report is that was not answered yet.
+    pub fn agent_of(&self, report: &StepReport) -> Option<&AgentSlug> {
+        self.agents.get(&(report.task.clone(), report.attempt))
     }
 
     /// What the journal has to write before anything is sent.
@@ -126,7 +139,12 @@ impl Requests {
 
     /// Takes the request that was answered; none if the answer concerns nobody any more.
     pub fn answered(&mut self, lane: u8, request_id: u64) -> Option<StepRequest> {
-        self.lanes.get_mut(usize::from(lane))?.take_if(|request| request.request_id == request_id)
+        let slot = self.lanes.get_mut(usize::from(lane))?;
+        let request = slot.take_if(|request| request.request_id == request_id)?;
+        for report in &request.reports {
+            self.agents.remove(&(report.task.clone(), report.attempt));
+        }
+        Some(request)
     }
 
     /// The request under way with this lane and id.
@@ -148,6 +166,7 @@ impl Requests {
     pub fn abandon(&mut self) {
         self.waiting.clear();
         self.lanes = Default::default();
+        self.agents.clear();
     }
 }
 

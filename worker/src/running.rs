@@ -4,13 +4,15 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use maestro_model::agent_type::OutputFormat;
 use maestro_model::attempt::{AttemptOutcome, AttemptReport};
 use maestro_model::ids::{AgentId, AgentSlug, Incarnation, WorkerName};
 use maestro_model::task::Reason;
 use maestro_store::Store;
+use maestro_store::worker::KilledAgent;
+use maestro_vitals::tally::tally;
 use tokio::sync::{mpsc, watch};
 
 use crate::attempt::{AttemptEnd, AttemptHandle, AttemptRun, AttemptRunner, StopKind};
@@ -18,6 +20,8 @@ use crate::decide::{Rendered, with_publish};
 use crate::events::{Breakage, EndCause, WorkerEvent};
 use crate::held::AttemptKey;
 use crate::janitor::mark_ended;
+use crate::killed::KilledAgents;
+use crate::launch::MainEnd;
 use crate::launch_order::launch_order;
 use crate::log_capture::LogSender;
 use crate::log_shipper::{LogEnd, LogEnds};
@@ -42,6 +46,8 @@ pub struct LiveAttempt {
     pub assigned: Option<AgentId>,
     /// Where it works.
     pub paths: WorkspacePaths,
+    /// Without output for so long it is ended.
+    pub stall_timeout: Option<Duration>,
 }
 
 /// All of them; the mailbox and whoever samples look at them from aside.
@@ -61,6 +67,7 @@ pub struct RunningAttempts {
     doors: SideDoors,
     bringer: Bringer,
     standstill: Standstill,
+    killed: KilledAgents,
     events: mpsc::UnboundedSender<WorkerEvent>,
 }
 
@@ -95,6 +102,7 @@ impl RunningAttempts {
             doors,
             bringer,
             standstill: Standstill::default(),
+            killed: KilledAgents::default(),
             events,
         }
     }
@@ -114,6 +122,11 @@ impl RunningAttempts {
         self.standstill.clone()
     }
 
+    /// Agents that somebody killed.
+    pub fn killed(&self) -> KilledAgents {
+        self.killed.clone()
+    }
+
     /// Launches an agent. Its handle is there before this returns, so that whatever comes after finds it.
     pub fn launch(&self, rendered: Rendered) {
         let ready = &rendered.ready;
@@ -128,6 +141,7 @@ impl RunningAttempts {
                 return;
             }
         };
+        let stall_timeout = order.order.stall_timeout;
         let paths = self.runner.root().paths(&slug, &key.0, key.1, order.order.place.clone());
         let pass = self.doors.pass(key.0.clone(), key.1, self.incarnation.clone());
         let pass = match &notes {
@@ -142,13 +156,17 @@ impl RunningAttempts {
             agent: slug.clone(),
             assigned: shared.assigned.clone(),
             paths: paths.clone(),
+            stall_timeout,
         };
         self.live.lock().expect("no holder panics").insert(key.clone(), live);
         let (live, log_ends, events) = (self.live.clone(), self.log_ends.clone(), self.events.clone());
-        let store = self.store.clone();
+        let (store, killed) = (self.store.clone(), self.killed.clone());
         let speaks = ready.agent.output != OutputFormat::Text;
         tokio::spawn(async move {
-            let (report, broken) = run_guarded(attempt).await;
+            let begun = Instant::now();
+            let (report, broken, signal) = run_guarded(attempt).await;
+            tally().agent_worked(begun.elapsed());
+            tell_how_it_did(&killed, &key, (&slug, shared.assigned.as_ref()), &report, signal);
             let present = store.borrow().clone();
             let report = match speaks && key.1.0 > 1 {
                 true => with_earlier_use(report, &present, &key).await,
@@ -197,14 +215,41 @@ async fn with_earlier_use(report: AttemptReport, store: &Store, (task, _): &Atte
     AttemptReport { model_use: Some(Box::new(used)), ..report }
 }
 
-/// Runs an attempt so that a bug in it costs that attempt, and not its slot for ever.
-async fn run_guarded(attempt: AttemptRun) -> (AttemptReport, Option<crate::attempt::BrokenPart>) {
+/// Runs an attempt so that a bug in it costs that attempt, and not its slot for ever. With what of the host is broken,
+/// and the signal that ended its first process.
+async fn run_guarded(
+    attempt: AttemptRun,
+) -> (AttemptReport, Option<crate::attempt::BrokenPart>, Option<i32>) {
     match tokio::spawn(attempt.run()).await {
-        Ok(AttemptEnd { report, broken, .. }) => (report, broken),
+        Ok(AttemptEnd { report, broken, tree, .. }) => {
+            let signal = tree.and_then(|tree| match tree.main {
+                MainEnd::Signaled(signal) => Some(signal),
+                MainEnd::Exited(_) => None,
+            });
+            (report, broken, signal)
+        }
         Err(error) => {
             tracing::error!("an attempt broke down: {error}");
             let message = "the worker broke down while it ran the agent";
-            (AttemptReport::failed(Reason::Infra, None, message), None)
+            (AttemptReport::failed(Reason::Infra, None, message), None, None)
         }
+    }
+}
+
+/// An agent that was ended by a signal and not by its worker, which would have another reason, was killed.
+fn tell_how_it_did(
+    killed: &KilledAgents,
+    (task, attempt): &AttemptKey,
+    (agent, assigned): (&AgentSlug, Option<&AgentId>),
+    report: &AttemptReport,
+    signal: Option<i32>,
+) {
+    match (&report.outcome, signal) {
+        (AttemptOutcome::Completed, _) => killed.did_well(agent, assigned),
+        (AttemptOutcome::Failed { reason: Reason::Exit | Reason::Oom, .. }, Some(signal)) => {
+            let (agent, assigned) = (agent.clone(), assigned.cloned());
+            killed.add(KilledAgent { agent, assigned, task: task.clone(), attempt: *attempt, signal });
+        }
+        _ => {}
     }
 }

@@ -87,5 +87,6 @@ pub(crate) fn grant(key: &AttemptKey, prompt: &str) -> Grant {
         own,
         values: Vec::new(),
         agent: None,
+        waited_ms: 0,
     }
 }

@@ -4,12 +4,11 @@
 //! in a task of its own and comes back as an event.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use maestro_model::ids::{AgentSlug, WorkerName};
 use maestro_model::plan::QueueName;
 use maestro_store::step::{Grant, StepRequest};
-use maestro_store::worker::ProcessStatus;
 use maestro_store::{Refusal, Store, StoreError, StoreOptions};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
@@ -35,11 +34,12 @@ use crate::recovery::speak_for_predecessors;
 use crate::running::RunningAttempts;
 use crate::sampler::Sampler;
 use crate::serving::{Served, known_types, probe, watch_served};
-use crate::settings::{GrantStamp, LeaseTooShort, WorkerSettings};
+use crate::settings::{LeaseTooShort, WorkerSettings};
 use crate::under_way::StepsUnderWay;
 use crate::workspace::{WorkspaceError, WorkspaceRoot};
+use crate::workspace_size::measure_now_and_then;
 
-use standing::{resident_bytes, sweep_now_and_then};
+use standing::sweep_now_and_then;
 
 pub use crate::serving::servable;
 
@@ -49,6 +49,8 @@ const RESEND_WAIT: (Duration, Duration) = (Duration::from_millis(200), Duration:
 const LAST_REPORTS_WAIT: Duration = Duration::from_secs(5);
 /// Time to take leave.
 const DETACH_WAIT: Duration = Duration::from_secs(3);
+/// The main loop turns at least so often, also when nothing happens.
+const TURN_EVERY: Duration = Duration::from_secs(1);
 /// Wait before the runs bound to this worker are asked for again, if there was no answer.
 const ASK_AGAIN_WAIT: Duration = Duration::from_secs(1);
 
@@ -217,7 +219,7 @@ impl Service {
             shipper: tokio::spawn(ship(present.subscribe(), chunks, ends)),
             registry: watch::Sender::new(0),
             attachments: mpsc::unbounded_channel(),
-            status: SharedStatus::default(),
+            status: telling::first_status(&settings),
             loops: JoinSet::new(),
             settings,
             options,
@@ -280,9 +282,14 @@ impl Service {
             settings: self.settings.clone(),
             name: self.name.name.clone(),
             live: self.running.live(),
+            standstill: self.running.standstill(),
+            killed: self.running.killed(),
             status: self.status.clone(),
         };
         self.loops.spawn(sampler.run(store(), self.registry.subscribe()));
+        if self.settings.pulse.is_some() {
+            self.loops.spawn(measure_now_and_then(self.root.path().to_owned()));
+        }
         let janitor_settings = JanitorSettings { retention: self.settings.workspace_retention };
         let janitor = Janitor::new(janitor_settings, self.root.clone(), self.dispatcher.held_attempts());
         self.loops.spawn(janitor.run(store()));
@@ -292,9 +299,12 @@ impl Service {
     async fn serve(mut self, mut signals: mpsc::UnboundedReceiver<WorkerSignal>) {
         self.events.0.send(WorkerEvent::BellRang).expect("the receiver is ours");
         let mut signals_open = true;
+        let mut tick = tokio::time::interval(TURN_EVERY);
         loop {
+            self.tell_pulse();
             let event = tokio::select! {
                 event = self.steps.next() => event,
+                _ = tick.tick() => continue,
                 event = self.events.1.recv() => event.expect("a sender is ours"),
                 attached = self.attachments.1.recv() => self.take_attachment(attached.expect("a sender is ours")),
                 signal = signals.recv(), if signals_open => match signal {
@@ -321,45 +331,14 @@ impl Service {
         }
     }
 
-    /// What an event tells beside what the dispatcher makes of it.
-    fn look_at(&mut self, event: &WorkerEvent) {
-        match event {
-            WorkerEvent::StepAnswered(_, _, reply) => {
-                let Some(measurer) = &self.settings.probe else { return };
-                let at = Instant::now();
-                for grant in &reply.grants {
-                    let _ = measurer.send(GrantStamp { task: grant.task.clone(), at });
-                }
-            }
-            WorkerEvent::AgentsStill(freeze) => self.freezing.on_still(freeze.clone()),
-            WorkerEvent::BeatAnswered(_, _, reply) => {
-                self.freezing.on_mode(reply.mode);
-                self.status.lock().expect("no holder panics").memory_bytes = resident_bytes();
-                self.registry
-                    .send_if_modified(|known| std::mem::replace(known, reply.registry) != reply.registry);
-            }
-            _ => {}
-        }
-    }
-
-    fn tell_status(&self) {
-        let mut status = self.status.lock().expect("no holder panics");
-        *status = ProcessStatus {
-            running: self.dispatcher.running() as u32,
-            draining: self.dispatcher.is_draining(),
-            memory_bytes: status.memory_bytes,
-            trouble: self.dispatcher.trouble(),
-            // What the sampler found stays until it looks again.
-            tasks: std::mem::take(&mut status.tasks),
-            folders: std::mem::take(&mut status.folders),
-        };
-    }
-
     fn carry_out(&mut self, action: WorkerAction) {
         match action {
             WorkerAction::SendStep(request, wait) => self.send_step(request, wait),
             WorkerAction::Fetch(grant) => self.fetch(grant),
-            WorkerAction::Launch(rendered) => self.running.launch(*rendered),
+            WorkerAction::Launch(rendered) => {
+                self.tell_launch(&rendered);
+                self.running.launch(*rendered);
+            }
             WorkerAction::EndAttempt(key, cause) => self.running.end(&key, cause),
             WorkerAction::Recover => self.recover(),
             WorkerAction::Reattach => self.reattach(),
@@ -495,3 +474,4 @@ impl Service {
 }
 
 mod standing;
+mod telling;

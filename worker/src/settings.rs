@@ -8,6 +8,7 @@ use crate::confinement::Confinement;
 use indexmap::IndexMap;
 use maestro_model::agent_type::AgentType;
 use maestro_model::ids::{AgentSlug, TaskId};
+use maestro_vitals::pulse::WorkerPulse;
 
 use crate::container::EngineAddress;
 
@@ -52,6 +53,8 @@ pub struct WorkerSettings {
     pub confinement: Option<Confinement>,
     /// The version that is shown.
     pub version: String,
+    /// Where it is said that the main loop turns, if anybody asks.
+    pub pulse: Option<WorkerPulse>,
     /// Told of every claim, for whoever measures.
     pub probe: Option<tokio::sync::mpsc::UnboundedSender<GrantStamp>>,
 }

@@ -7,6 +7,8 @@
 use std::collections::HashMap;
 use std::fs;
 
+use maestro_store::worker::ProcessCondition;
+
 /// Most processes of one attempt that are counted.
 const PROCESSES_MAX: usize = 4096;
 
@@ -31,6 +33,8 @@ pub struct ProcessTable {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct ProcessLine {
     parent: u32,
+    /// A letter: `R` runs, `S` sleeps, `T` is stopped, `Z` is dead and not waited for.
+    state: u8,
     /// Its own, and that of children it has waited for.
     ticks: u64,
     pages: u64,
@@ -52,6 +56,15 @@ impl ProcessTable {
             }
         }
         table
+    }
+
+    /// Whether a process is there and takes signals, by its state at this moment.
+    pub fn condition_of(&self, pid: u32) -> ProcessCondition {
+        match self.lines.get(&pid).map(|line| line.state) {
+            None | Some(b'Z' | b'X') => ProcessCondition::Gone,
+            Some(b'T' | b't') => ProcessCondition::Stopped,
+            Some(_) => ProcessCondition::Runs,
+        }
     }
 
     /// What an attempt uses, by its first process; none if that is gone.
@@ -84,8 +97,9 @@ fn read_stat(stat: &[u8]) -> Option<ProcessLine> {
     // The third field of the file is the first here.
     let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
     let number = |place: usize| fields.get(place - 3)?.parse::<i64>().ok().map(|number| number.max(0) as u64);
+    let state = *fields.first()?.as_bytes().first()?;
     let ticks = number(14)? + number(15)? + number(16)? + number(17)?;
-    Some(ProcessLine { parent: number(4)? as u32, ticks, pages: number(24)? })
+    Some(ProcessLine { parent: number(4)? as u32, state, ticks, pages: number(24)? })
 }
 
 #[cfg(test)]
@@ -98,7 +112,7 @@ mod tests {
     #[test]
     fn a_name_with_brackets_does_not_shift_the_fields() {
         let line = b"77 (a) b (c) S 12 77 77 0 -1 4194304 1 2 3 4 10 20 30 40 20 0 1 0 99 4096 5 18446744073709551615";
-        assert_eq!(read_stat(line), Some(ProcessLine { parent: 12, ticks: 100, pages: 5 }));
+        assert_eq!(read_stat(line), Some(ProcessLine { parent: 12, state: b'S', ticks: 100, pages: 5 }));
         assert_eq!(read_stat(b"77 (a"), None);
     }
 

@@ -3,15 +3,15 @@
 //! Runs that go on are counted task by task, because a task without a record may be anywhere before its
 //! start; of runs that have ended the records alone are read.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
+use maestro_coordinator::counting::{agent_name, counted_tasks};
 use maestro_model::task::TaskStatus;
 use maestro_store::Store;
 use maestro_store::runs::RunRecord;
 use maestro_store::worker::ProcessRole;
 use serde::Serialize;
 
-use crate::commands::task::entry::{agent_name, is_shown, running_groups, shared_parts};
 use crate::commands::task::scan::{RUNS_LOOKED_AT_MAX, TASKS_LOOKED_AT_MAX};
 use crate::failure::Failure;
 use crate::output::shape::{Column, Field, Shape};
@@ -127,21 +127,8 @@ async fn count_open(
     run: &RunRecord,
     counts: &mut BTreeMap<String, AgentCounts>,
 ) -> Result<(), Failure> {
-    let tasks = store.tasks(&run.id, 0..run.tasks).await?;
-    let shared = shared_parts(store, run, &tasks).await?;
-    let groups: BTreeSet<u32> = running_groups(&tasks);
-    for task in &tasks {
-        let group = match task.kind {
-            'g' => true,
-            // Until its items are known it stands for them.
-            'x' => matches!(task.status, TaskStatus::Running) || task.status.is_final(),
-            _ => false,
-        };
-        if group || !is_shown(task, &groups) {
-            continue;
-        }
-        let Some(part) = shared.get(&task.shared) else { continue };
-        counts.entry(agent_name(part)).or_default().count(task.status, 1);
+    for task in counted_tasks(store, run).await? {
+        counts.entry(task.agent).or_default().count(task.status, 1);
     }
     Ok(())
 }

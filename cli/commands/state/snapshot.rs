@@ -9,6 +9,8 @@ use maestro_coordinator::snapshot::{
 };
 use maestro_model::duration::parse_duration;
 use maestro_model::snapshot::WorkerCoverage;
+use maestro_store::Store;
+use maestro_store::watching::SnapshotNote;
 use serde::Serialize;
 use tokio::sync::watch;
 
@@ -124,6 +126,9 @@ async fn take(args: &StateSnapshotArgs, deadline: Duration, context: &CommandCon
     let taken = take_snapshot(&store, &request, &progress).await.map_err(|error| snapshot_failure(&error))?;
     let is_good = !taken.manifest.partial && request.failed_agents.is_empty();
     let latest = folder.make_latest(&taken.path, is_good).map_err(|error| snapshot_failure(&error))?;
+    if is_good {
+        note_for_watchers(&store, &taken, context).await;
+    }
     let record = record_of(&taken, latest);
     remove_old(&folder, settings.snapshot_retention(), context);
     for missing in &record.missing {
@@ -131,6 +136,14 @@ async fn take(args: &StateSnapshotArgs, deadline: Duration, context: &CommandCon
     }
     context.printer.record(&record, &SHAPE)?;
     Ok(if record.partial { Exit::WorkFailed } else { Exit::Done })
+}
+
+/// Those who watch the cluster want to know how old the newest snapshot is; the snapshot does not depend on it.
+async fn note_for_watchers(store: &Store, taken: &TakenSnapshot, context: &CommandContext) {
+    let note = SnapshotNote { taken_at_ms: taken.manifest.taken_at_ms, bytes: taken.bytes };
+    if let Err(error) = store.note_snapshot(note).await {
+        context.printer.warn(&format!("its age is not told to those who watch: {error}"));
+    }
 }
 
 /// Where it goes: what is there already is not written over.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+pub(crate) use maestro_coordinator::counting::{agent_name, is_shown, running_groups, shared_parts};
 use maestro_model::agent_type::OutputFormat;
 use maestro_model::ids::{AgentSlug, Incarnation};
 use maestro_model::plan::SharedSpec;
@@ -256,28 +257,6 @@ pub(crate) async fn task_entries(
     Ok(entries)
 }
 
-/// The shared parts of tasks, by number.
-///
-/// # Errors
-/// What the store says.
-pub(crate) async fn shared_parts(
-    store: &Store,
-    run: &RunRecord,
-    tasks: &[TaskView],
-) -> Result<HashMap<u32, SharedSpec>, Failure> {
-    let numbers: BTreeSet<u32> = tasks.iter().map(|task| task.shared).collect();
-    let numbers: Vec<u32> = numbers.into_iter().collect();
-    if numbers.is_empty() {
-        return Ok(HashMap::new());
-    }
-    Ok(store.run_parts(&run.id, &numbers, &[]).await?.shared)
-}
-
-/// The agent a task is for, else its type.
-pub(crate) fn agent_name(part: &SharedSpec) -> String {
-    part.assigned.as_ref().map_or_else(|| part.agent.to_string(), ToString::to_string)
-}
-
 /// Whether a task is for an agent of this name, or of this type.
 pub(crate) fn is_of(part: &SharedSpec, name: &str) -> bool {
     part.agent.as_str() == name || part.assigned.as_ref().is_some_and(|id| id.as_str() == name)
@@ -326,19 +305,6 @@ pub(crate) async fn speaking_types(
     let agents = store.run_parts(&run.id, &[], &slugs).await?.agents;
     let speaking = agents.into_iter().filter(|(_, agent)| agent.output != OutputFormat::Text);
     Ok(speaking.map(|(slug, _)| slug).collect())
-}
-
-/// Whether a task is worth showing: an item is not before its `foreach` has started.
-pub(crate) fn is_shown(task: &TaskView, running_groups: &BTreeSet<u32>) -> bool {
-    task.record.is_some() || task.group.is_none_or(|group| running_groups.contains(&group))
-}
-
-/// The `foreach` steps among tasks that run now.
-pub(crate) fn running_groups(tasks: &[TaskView]) -> BTreeSet<u32> {
-    let runs = |task: &&TaskView| {
-        matches!(task.kind, 'g' | 'x') && matches!(task.status, TaskStatus::Running | TaskStatus::Cancelling)
-    };
-    tasks.iter().filter(runs).map(|task| task.id.index).collect()
 }
 
 #[cfg(test)]

@@ -4,16 +4,19 @@ use std::collections::BTreeMap;
 
 use clap::Args;
 use maestro_model::ids::AgentSlug;
+use maestro_vitals::pulse::WorkerPulse;
 use maestro_worker::confinement::Confinement;
 use maestro_worker::settings::WorkerSettings;
 
 use crate::catalogue::local_agents;
 use crate::cluster::{DAEMON_PATIENCE, store_options};
 use crate::commands::{CommandContext, Outcome};
+use crate::endpoint::Endpoint;
 use crate::engine::{Interruptions, RunningWorker, worker_settings};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::logging::{LogRole, start_logging};
+use crate::watched::WatchedWorker;
 
 /// Threads beside the one that beats.
 const THREADS: usize = 2;
@@ -37,6 +40,9 @@ pub(crate) struct WorkerStartArgs {
     /// The worker's name (default: the host's)
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
+    /// Serve /metrics, /healthz and /readyz on this port (default: MAESTRO_METRICS_PORT)
+    #[arg(long, value_name = "P", value_parser = clap::value_parser!(u16).range(1..))]
+    metrics_port: Option<u16>,
     /// A label that agent types may ask for (repeatable)
     #[arg(long = "label", value_name = "K=V")]
     labels: Vec<String>,
@@ -48,16 +54,22 @@ pub(crate) fn run(args: WorkerStartArgs, context: &CommandContext) -> Outcome {
     start_logging(LogRole::Service, &settings, &context.printer);
     settings.check_lease()?;
     let defaults = worker_settings(&settings, local_agents(&settings, context)?);
+    let pulse = WorkerPulse::default();
+    let port = args.metrics_port.or(settings.metrics_port());
+    let watched = WatchedWorker { pulse: pulse.clone(), lease: settings.lease() };
     let worker = WorkerSettings {
         name: args.name,
         concurrency: args.concurrency.map_or(defaults.concurrency, |number| number as usize),
         only_agents: args.agents,
         labels: labels(&args.labels)?,
+        // Where nobody asks nothing is measured.
+        pulse: port.is_some().then_some(pulse),
         ..defaults
     };
     let options = store_options(&settings, DAEMON_PATIENCE);
     context.block_on(THREADS, async {
         let mut interruptions = Interruptions::take_over()?;
+        Endpoint::serve_at(port, watched).await?;
         let concurrency = worker.concurrency;
         let (mut running, ready) = RunningWorker::start(worker, options).await?;
         tracing::info!(

@@ -71,7 +71,7 @@ pub struct KeyShape {
 }
 
 /// Keys by their whole name within a cell.
-const WHOLE: [(&str, KeyType, KeyFate); 20] = [
+const WHOLE: [(&str, KeyType, KeyFate); 21] = [
     ("ctl", KeyType::Hash, KeyFate::Kept),
     ("combined", KeyType::Set, KeyFate::Kept),
     ("vt", KeyType::Hash, KeyFate::Kept),
@@ -79,6 +79,7 @@ const WHOLE: [(&str, KeyType, KeyFate); 20] = [
     ("deadlines", KeyType::Zset, KeyFate::Kept),
     ("leases", KeyType::Zset, KeyFate::Left),
     ("names", KeyType::Hash, KeyFate::Left),
+    ("lost", KeyType::Zset, KeyFate::Left),
     ("owing", KeyType::Set, KeyFate::Left),
     ("leader", KeyType::Hash, KeyFate::Left),
     ("agents", KeyType::Hash, KeyFate::Kept),

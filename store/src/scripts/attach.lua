@@ -27,6 +27,7 @@ keep_time()
 call('HSET', prefix .. 'names', name, inc)
 call('HSET', prefix .. 'w:' .. inc, 'v', '1', 'name', name, 'types', ARGV[4], 'about', ARGV[7], 'since', wall, 'beat', wall)
 call('ZADD', prefix .. 'leases', clk + tonumber(ARGV[5]), inc)
+call('ZREM', prefix .. 'lost', name)
 tell('worker-attached', name, '', inc, '')
 if holder and holder ~= inc then
   call('ZADD', prefix .. 'leases', 0, holder)

@@ -17,7 +17,9 @@ if call('EXISTS', prefix .. 'w:' .. inc) == 0 then return { 'OK' } end
 keep_time()
 call('ZADD', prefix .. 'leases', 0, inc)
 if call('HGET', prefix .. 'leader', 'inc') == inc then call('DEL', prefix .. 'leader') end
+local name = call('HGET', prefix .. 'w:' .. inc, 'name')
 bury(inc, 50)
+call('ZREM', prefix .. 'lost', name)
 admit()
 flush()
 return { 'OK' }

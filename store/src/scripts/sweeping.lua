@@ -1,6 +1,7 @@
 -- sweeping: what time brings about: dead workers, parked tasks that are due, limits that passed.
 
 local PINS_PORTION = 50
+local LOST_NAMES = 100
 
 -- Takes what a dead incarnation held, a portion at a time; the last portion removes it. Runs bound to
 -- its name end first, unless a successor has the name: nothing of theirs is queued again.
@@ -46,6 +47,11 @@ local function bury(inc, limit)
     call('DEL', prefix .. 'bell:' .. queue)
     bells[queue] = nil
     if call('EXISTS', prefix .. 'q:' .. queue) == 0 then call('HDEL', prefix .. 'vt', queue) end
+    -- For those who watch; one that takes its leave takes its name off again. A coordinator's name has a slash.
+    if not find(name, '/', 1, true) then
+      call('ZADD', prefix .. 'lost', wall, name)
+      call('ZREMRANGEBYRANK', prefix .. 'lost', 0, -1 - LOST_NAMES)
+    end
   end
   tell('worker-gone', name or inc, '', inc, '')
   return #ids + 1

@@ -101,6 +101,7 @@ local function lose(r, idx, rec)
     return
   end
   rec[LOST] = rec[LOST] + 1
+  call('HINCRBY', KEYS[1], 'losses', 1)
   if rec[LOST] >= r.lostmax then
     tell('lost', r.id .. '.' .. idx, rec[ATT], rec[OWNER], '')
     leave(r)

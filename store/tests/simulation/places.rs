@@ -216,7 +216,7 @@ fn check_keys(dump: &Dump) -> Result<(), Violation> {
                 dump.hash(key).and_then(|text| text.get("")).is_some_and(|run| runs.contains(run.as_str()))
             }
             "short" => dump.hashes.contains_key("assignments"),
-            "todo" | "limits" | "agents" | "combined" | "leader" | "states" | "state" => true,
+            "todo" | "lost" | "limits" | "agents" | "combined" | "leader" | "states" | "state" => true,
             "r" => runs.contains(rest.split(':').next().unwrap_or_default()),
             "w" | "own" => leases.contains(rest),
             "owing" => dump.sets[key].iter().all(|worker| leases.contains(worker.as_str())),
@@ -229,6 +229,9 @@ fn check_keys(dump: &Dump) -> Result<(), Violation> {
             _ => false,
         };
         hold!(owned, "key `{key}` belongs to nobody");
+    }
+    for (name, _) in dump.zset("lost") {
+        hold!(!named(name), "worker {name} is there and counts as lost");
     }
     for (key, tokens) in dump.lists.iter().filter(|(key, _)| key.starts_with("bell:")) {
         hold!(tokens.len() <= BELL_TOKENS, "{key} holds {} tokens", tokens.len());

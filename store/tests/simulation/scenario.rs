@@ -186,8 +186,10 @@ async fn clear(world: &mut World) -> Result<(), Violation> {
     let keys = dump.hashes.keys().chain(dump.zsets.keys()).chain(dump.sets.keys());
     let keys: BTreeSet<&String> = keys.chain(dump.lists.keys()).chain(&dump.fixed).collect();
     let allowed = |key: &str| {
-        matches!(key, "ctl" | "vt" | "limits" | "states" | "leader" | "combined" | "agents" | "assignments")
-            || key.starts_with("state:")
+        matches!(
+            key,
+            "ctl" | "vt" | "limits" | "states" | "leader" | "lost" | "combined" | "agents" | "assignments"
+        ) || key.starts_with("state:")
             || key.starts_with("bell:a:")
             || key.starts_with("bell:i:")
             || key.starts_with("short:")

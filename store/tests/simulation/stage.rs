@@ -442,6 +442,7 @@ impl Stage {
         dump.hashes.retain(|key, _| !aside(key));
         dump.lists.retain(|key, _| !aside(key));
         dump.zsets.remove("leases");
+        dump.zsets.remove("lost");
         if let Some(ctl) = dump.hashes.get_mut("ctl") {
             ctl.remove("registry");
         }

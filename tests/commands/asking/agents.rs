@@ -3,7 +3,7 @@
 use maestro_model::agent_type::AgentType;
 use maestro_model::assignment::{ASSIGNMENT_VERSION, Assignment};
 use maestro_model::ids::AgentId;
-use maestro_store::worker::{ProcessStatus, TaskUsage};
+use maestro_store::worker::{ProcessCondition, ProcessStatus, TaskUsage};
 
 use super::cluster::{Cluster, LEASE, PlayedWorker, picture, without_json_times};
 
@@ -48,6 +48,8 @@ fn cluster() -> (Cluster, PlayedWorker) {
             cpu_ms: 61_500,
             processes: 2,
             silent_ms: 7_000,
+            condition: ProcessCondition::Runs,
+            stall_ms: None,
         }],
         ..ProcessStatus::default()
     };

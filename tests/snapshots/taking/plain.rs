@@ -76,6 +76,11 @@ fn a_plain_redis_holds_exactly_the_keys_and_plain_tools_read_the_archive() {
     let answer = cluster.maestro(&["state", "snapshot", "--include-logs", "--format", "json"]);
     assert_eq!(answer.code, 0, "{answer:?}");
     let path = json(&answer)["file"].as_str().expect("a file").to_owned();
+    // A note for those who watch is written once the archive is whole, so it is not in it.
+    let mut connection = cluster.redis.connection().expect("redis is there");
+    let mut note = redis::cmd("HDEL");
+    note.arg("trial:ctl").arg(&["snapshot_at", "snapshot_bytes"]);
+    assert_eq!(note.query::<u32>(&mut connection).expect("redis is there"), 2, "its time and its size");
     let live = keys_of(&cluster.redis);
 
     for words in [["gzip", "-t"], ["tar", "-tzf"]] {

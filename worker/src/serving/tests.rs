@@ -31,6 +31,7 @@ fn settings(folder: &Path) -> WorkerSettings {
         confinement: None,
         workspace_retention: Duration::from_secs(1),
         version: String::new(),
+        pulse: None,
         probe: None,
     }
 }

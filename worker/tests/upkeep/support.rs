@@ -243,6 +243,7 @@ pub(crate) fn settings(root: &std::path::Path, name: Option<&str>) -> WorkerSett
         confinement: None,
         workspace_retention: Duration::from_secs(3600),
         version: "0".to_owned(),
+        pulse: None,
         probe: None,
     }
 }
