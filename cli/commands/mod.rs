@@ -11,6 +11,7 @@ mod context;
 mod coordinator;
 mod doctor;
 mod events;
+mod monitor;
 pub(crate) mod queue;
 mod redis;
 mod state;
@@ -63,6 +64,9 @@ pub(crate) enum Command {
     /// Coordinators: processes that sweep and expand
     #[command(subcommand)]
     Coordinator(coordinator::CoordinatorCommand),
+    /// Health: check, alert, and list what needs a person
+    #[command(subcommand)]
+    Monitor(monitor::MonitorCommand),
     /// Start a whole cluster on this host
     Up(up::UpArgs),
     /// Check Redis, cluster, agent types and this host
@@ -115,6 +119,7 @@ fn dispatch(command: Command, context: &CommandContext) -> Outcome {
         Command::Redis(command) => redis::run(command, context),
         Command::Worker(command) => worker::run(command, context),
         Command::Coordinator(command) => coordinator::run(command, context),
+        Command::Monitor(command) => monitor::run(command, context),
         Command::Up(args) => up::run(&args, context),
         Command::Doctor(args) => doctor::run(&args, context),
         Command::Bench(args) => bench::run(&args, context),

@@ -212,6 +212,22 @@ impl Settings {
         }
     }
 
+    /// What alerts are signed with, if anything.
+    ///
+    /// # Errors
+    /// 2 if the file that it stands in cannot be read, or is empty.
+    pub(crate) fn alert_secret(&self) -> Result<Option<String>, Failure> {
+        let text = self.chosen(variables::ALERT_SECRET).value.text();
+        let Some(path) = text.strip_prefix("file:") else { return Ok((text != "none").then_some(text)) };
+        let cannot = || Failure::usage(format!("cannot read `{path}`, which `MAESTRO_ALERT_SECRET` names"));
+        let secret = std::fs::read_to_string(path).map_err(|error| cannot().caused_by(&error))?;
+        // A file that an editor wrote ends with a line break, which is no part of it.
+        match secret.trim_end_matches(['\n', '\r']) {
+            "" => Err(cannot().cause("the file is empty")),
+            secret => Ok(Some(secret.to_owned())),
+        }
+    }
+
     /// Refuses (2) a lease so short that a worker could lose its tasks while all is well: it has to end
     /// its agents before the lease does, and may miss two beats before that.
     pub(crate) fn check_lease(&self) -> Result<(), Failure> {

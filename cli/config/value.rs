@@ -75,6 +75,7 @@ impl SettingValue {
                     _ => Err(format!("`{text}` is not a port from 1 to 65535")),
                 },
             },
+            ValueKind::Secret => Ok(SettingValue::Text(text.to_owned())),
             ValueKind::Size => parse_size(text).map(SettingValue::Size).map_err(|error| error.to_string()),
             ValueKind::Choice(words) => {
                 let known = words.iter().find(|word| word.eq_ignore_ascii_case(text.trim()));
@@ -105,6 +106,10 @@ impl SettingValue {
         match self {
             SettingValue::Text(text) if variable == variables::REDIS_URL => {
                 SettingValue::Text(without_password(text))
+            }
+            SettingValue::Text(text) if variable.kind == ValueKind::Secret => {
+                let is_shown = text == "none" || text.starts_with("file:");
+                SettingValue::Text(if is_shown { text.clone() } else { "***".to_owned() })
             }
             value => value.clone(),
         }
@@ -191,6 +196,15 @@ mod tests {
         }
         let both = SettingValue::Paths(vec!["/base/a".into(), "/b".into()]);
         assert_eq!(read(variables::AGENTS_DIR, "a:/b:"), Ok(both));
+    }
+
+    #[test]
+    fn a_secret_is_not_shown_but_where_it_stands_is() {
+        let shown =
+            |text| read(variables::ALERT_SECRET, text).expect("any text").masked(variables::ALERT_SECRET);
+        assert_eq!(shown("hunter2"), SettingValue::Text("***".to_owned()));
+        assert_eq!(shown("file:/run/secret"), SettingValue::Text("file:/run/secret".to_owned()));
+        assert_eq!(shown("none"), SettingValue::Text("none".to_owned()));
     }
 
     #[test]

@@ -32,6 +32,7 @@ impl Variable {
             }
             ValueKind::Retention => "a duration: `36h`, or bare days".to_owned(),
             ValueKind::Port => "a port from 1 to 65535, or `off`".to_owned(),
+            ValueKind::Secret => "the secret itself, `file:` and the path of a file, or `none`".to_owned(),
             ValueKind::Size => "a size: `512m`, `1g`, or bare bytes".to_owned(),
             ValueKind::Choice(words) => {
                 let words: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
@@ -62,6 +63,8 @@ pub(crate) enum ValueKind {
     Size,
     /// A port to listen on, or `off`.
     Port,
+    /// A secret: itself, `file:` and where it stands, or `none`. It is never shown.
+    Secret,
     /// One of a few words.
     Choice(&'static [&'static str]),
 }
@@ -124,6 +127,8 @@ variables! {
         "how long a worker that was told to end lets its tasks go on";
     METRICS_PORT "MAESTRO_METRICS_PORT" "metrics_port" ValueKind::Port, "off",
         "port of workers, coordinators and monitors for /metrics, /healthz and /readyz, or off";
+    ALERT_SECRET "MAESTRO_ALERT_SECRET" "alert_secret" ValueKind::Secret, "none",
+        "what alerts are signed with: the secret, `file:PATH`, or none";
 }
 
 /// The variable behind a key of a configuration file.

@@ -3,6 +3,7 @@
 //! It starts no agent and is on no task's path: workers carry the graph forward alone. Any number may
 //! run; one leads. The command line uses `submit` as a library and needs no running coordinator.
 
+pub mod alerts;
 pub mod archive;
 pub mod counting;
 pub mod expansion;

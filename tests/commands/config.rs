@@ -90,6 +90,8 @@ fn a_table_names_what_differs_from_the_default() {
     kilocode_bin         /usr/local/bin/kilo       default
     grace_period         10s                       default
     drain_deadline       30s                       default
+    metrics_port         off                       default
+    alert_secret         none                      default
     ");
 }
 

@@ -29,7 +29,7 @@ const LISTS: [&str; 11] = [
     "workspace list",
 ];
 /// Calls in the order in which they are made: for people, then for programs.
-const CALLS: [(&str, &str); 60] = [
+const CALLS: [(&str, &str); 62] = [
     ("version", "version"),
     ("config show", "config show --origin"),
     ("config reset --to-default", "config reset --to-default"),
@@ -73,6 +73,8 @@ const CALLS: [(&str, &str); 60] = [
     ("task retry last --downstream --dry-run", "task retry last --downstream --dry-run"),
     ("task retry last --downstream", "task retry last --downstream --dry-run"),
     ("events --run last", "events --run last"),
+    ("monitor problems", "monitor problems"),
+    ("monitor start --once", "monitor start --once"),
     ("queue status", "queue status"),
     ("queue pause --reason test", "queue pause --reason again"),
     ("queue resume", "queue resume"),
