@@ -48,6 +48,8 @@ if [ "$for_tests" = yes ] && can_install; then
     has busybox || packages="$packages busybox-static"
     # A file system that shares contents between files.
     has mkfs.xfs || packages="$packages xfsprogs"
+    # The parser of Prometheus is a Python package.
+    has python3 && python3 -c 'import venv, ensurepip' 2> /dev/null || packages="$packages python3 python3-venv"
 fi
 
 # A package may start its service while it is being installed; on Debian this file forbids it.
@@ -120,3 +122,27 @@ if has redis-server; then
         exit 69
     fi
 fi
+
+# The Python client of Prometheus, whose parser the tests hold against what is served: from whatever index pip is
+# configured to use. Made once; the copy of the list beside it says for which list.
+metrics_parser() {
+    top=$(cd "$(dirname "$0")/.." && pwd)
+    wanted=$top/tests/watching/requirements.txt
+    folder=$top/target/watching-venv
+    if cmp -s "$wanted" "$folder/requirements.txt"; then return 0; fi
+    if ! has python3; then
+        say 'python3 is missing: what is served is not held against the parser of Prometheus'
+        return 0
+    fi
+    say 'installing the Python client of Prometheus into target/watching-venv'
+    rm -rf "$folder"
+    mkdir -p "$top/target"
+    if python3 -m venv "$folder" >&2 \
+        && "$folder/bin/pip" install --quiet --disable-pip-version-check --requirement "$wanted" >&2; then
+        cp "$wanted" "$folder/requirements.txt"
+    else
+        say 'it cannot be installed here: what is served is not held against the parser of Prometheus'
+        rm -rf "$folder"
+    fi
+}
+if [ "$for_tests" = yes ]; then metrics_parser; fi

@@ -387,6 +387,11 @@ impl TestCluster {
         text.lines().map(str::to_owned).collect()
     }
 
+    /// All that a process has said so far.
+    pub fn log(&self, name: &str) -> String {
+        self.members.get(name).map(Member::log).unwrap_or_default()
+    }
+
     /// The ends of all logs.
     pub fn tails(&self) -> String {
         let tails: String = self.members.values().map(Member::tail).collect();
