@@ -126,6 +126,11 @@ impl Keys {
         self.key(format_args!("lost"))
     }
 
+    /// Problems that a webhook was told of and that are not over, by its address' digest.
+    pub fn alerts(&self, webhook: &str) -> String {
+        self.key(format_args!("alerts:{webhook}"))
+    }
+
     /// Names of processes.
     pub fn names(&self) -> String {
         self.key(format_args!("names"))

@@ -1,7 +1,11 @@
 //! What those read who watch a cluster: runs that go on, losses so far, the newest snapshot, Redis' time.
 //!
-//! Only reads, but for the note of a snapshot, which whoever took it leaves beside the pointer: it stays when a
-//! restore puts another generation in force.
+//! Only reads, but for two notes: of a snapshot, which whoever took it leaves beside the pointer, so that it stays
+//! when a restore puts another generation in force; and of what a webhook was told, so that no monitor, and none
+//! that starts again, tells it twice.
+
+use std::collections::HashMap;
+use std::time::Duration;
 
 use maestro_model::ids::RunId;
 use redis::Value;
@@ -10,6 +14,9 @@ use crate::cell::{Store, decode};
 use crate::error::StoreError;
 use crate::keys;
 use crate::runs::RunRecord;
+
+/// What a webhook was told is forgotten if nothing more is told for so long.
+const ALERTS_KEPT: Duration = Duration::from_secs(30 * 86_400);
 
 /// A snapshot, as far as it is noted in Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +89,44 @@ impl Store {
         command.arg(self.keys().lost()).arg(since_ms).arg("+inf").arg("BYSCORE").arg("WITHSCORES");
         let found: Vec<(String, f64)> = decode("the workers that were lost", self.ask(&command).await?)?;
         Ok(found.into_iter().map(|(name, at_ms)| (name, at_ms as u64)).collect())
+    }
+
+    /// What a webhook was told of and is not over, by name: a record of whoever told it.
+    ///
+    /// # Errors
+    /// `Unreachable`, `Refused`, `Unreadable`.
+    pub async fn told_alerts(&self, webhook: &str) -> Result<HashMap<String, String>, StoreError> {
+        let command = redis::cmd("HGETALL").arg(self.keys().alerts(webhook)).to_owned();
+        decode("what a webhook was told", self.ask(&command).await?)
+    }
+
+    /// Notes that a webhook is about to be told of something; false if somebody has noted it before.
+    ///
+    /// # Errors
+    /// `Unreachable`, `Refused`.
+    pub async fn claim_alert(&self, webhook: &str, name: &str, record: &str) -> Result<bool, StoreError> {
+        let key = self.keys().alerts(webhook);
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("HSETNX").arg(&key).arg(name).arg(record);
+        pipeline.cmd("EXPIRE").arg(&key).arg(ALERTS_KEPT.as_secs());
+        let mut values = self.ask_all(&pipeline).await?.into_iter();
+        Ok(decode::<u8>("whether an alert is new", values.next().unwrap_or(Value::Int(0)))? == 1)
+    }
+
+    /// Notes that it is over: the record of its beginning, or none if somebody has noted the end before.
+    ///
+    /// # Errors
+    /// `Unreachable`, `Refused`.
+    pub async fn close_alert(&self, webhook: &str, name: &str) -> Result<Option<String>, StoreError> {
+        let key = self.keys().alerts(webhook);
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("HGET").arg(&key).arg(name);
+        pipeline.cmd("HDEL").arg(&key).arg(name);
+        let mut values = self.ask_all(&pipeline).await?.into_iter();
+        let mut next = || values.next().unwrap_or(Value::Nil);
+        let record: Option<String> = decode("the record of an alert", next())?;
+        let gone: u8 = decode("whether an alert is over", next())?;
+        Ok(record.filter(|_| gone == 1))
     }
 
     /// Notes a snapshot that is whole, for those who watch.

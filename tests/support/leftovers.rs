@@ -55,8 +55,9 @@ pub fn processes_with(folder: &Path) -> Vec<(u32, String)> {
 /// Keys that a cluster at rest may have, after its prefix: it has no worker, no work and no finished run.
 /// `*` stands for any end. Wake-up tokens of a queue are a hint that may be left over, a few for each agent
 /// type; those of a worker go with it.
-const AT_REST: [&str; 16] = [
+const AT_REST: [&str; 17] = [
     "agents",
+    "alerts:*",
     "assignments",
     "bell:a:*",
     "bell:c:expand",

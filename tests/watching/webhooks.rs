@@ -8,9 +8,9 @@ use crate::support::{ClusterSetup, TestCluster};
 /// Until something that was started does what it should.
 const WITHIN: Duration = Duration::from_secs(20);
 
-/// A cluster without workers, and a monitor that finds agents without one.
+/// A worker with two agents, a monitor that looks after them, and no coordinator.
 fn monitored(webhook: &Webhook) -> (TestCluster, u16) {
-    let mut cluster = TestCluster::start(ClusterSetup::default());
+    let mut cluster = TestCluster::start(ClusterSetup { coordinators: 0, ..ClusterSetup::default() });
     let folder = cluster.scratch("agents");
     for name in ["smith", "jones"] {
         let path = folder.join(name);
@@ -18,14 +18,21 @@ fn monitored(webhook: &Webhook) -> (TestCluster, u16) {
         let answer = cluster.maestro(&["agent", "assign", "probe", "--to-workspace", path, "--name", name]);
         assert_eq!(answer.code, 0, "{answer:?}");
     }
+    let port = start_monitor(&mut cluster, "monitor", webhook);
+    (cluster, port)
+}
+
+/// Starts a monitor and waits until it has looked.
+fn start_monitor(cluster: &mut TestCluster, name: &str, webhook: &Webhook) -> u16 {
     let port = free_port();
-    let words = ["monitor", "start", "--interval", "1", "--alert-webhook", &webhook.url(), "--metrics-port"];
-    cluster.start_command("monitor", &[&words[..], &[&port.to_string()]].concat());
-    cluster.wait_until("the first check", WITHIN, |_| match cluster.log("monitor") {
+    let url = webhook.url();
+    let words = ["monitor", "start", "--interval", "1", "--alert-webhook", &url, "--metrics-port"];
+    cluster.start_command(name, &[&words[..], &[&port.to_string()]].concat());
+    cluster.wait_until("the first check", WITHIN, |_| match cluster.log(name) {
         log if log.contains("looked at ") => Ok(()),
         log => Err(log),
     });
-    (cluster, port)
+    port
 }
 
 /// Lines that the monitor has printed of a change.
@@ -63,23 +70,60 @@ fn a_webhook_that_hangs_holds_up_neither_checks_nor_the_end() {
 #[test]
 fn what_a_webhook_could_not_take_comes_again_and_what_it_refused_does_not() {
     let webhook = Webhook::start(Manner::Answers(500));
-    let (cluster, _) = monitored(&webhook);
+    let (mut cluster, _) = monitored(&webhook);
     let folder = cluster.scratch("agents");
     std::fs::rename(folder.join("smith"), folder.join("aside")).expect("moved");
-    let told = |what: &str, least: usize| {
+    let told = |cluster: &TestCluster, what: &str, least: usize| {
         cluster.wait_until(what, WITHIN, |_| match webhook.told() {
             told if told.len() >= least => Ok(told),
             told => Err(format!("{told:?}")),
         })
     };
-    let all = told("a second try", 2);
+    let all = told(&cluster, "a second try", 2);
     assert!(all.iter().all(|one| one == "firing workspace smith"), "{all:?}");
+    // A coordinator that leads looks as well, at once, and says so in its log.
+    cluster.start_coordinator("c0");
+    cluster.wait_until("a line of the leader", WITHIN, |_| match cluster.log("c0") {
+        log if log.contains("firing: agent `smith`: workspace missing") => Ok(()),
+        log => Err(log),
+    });
     *webhook.manner.lock().expect("no holder panics") = Manner::Answers(400);
-    let before = told("a refusal", all.len() + 1).len();
+    let before = told(&cluster, "a refusal", webhook.told().len() + 1).len();
     std::fs::rename(folder.join("aside"), folder.join("smith")).expect("moved back");
-    let all = told("the next alert", before + 1);
+    let all = told(&cluster, "the next alert", before + 1);
     assert_eq!(all[before], "resolved workspace smith", "what was refused is not sent again");
     let received = webhook.received();
     let ids: Vec<_> = received.iter().map(|one| one.json["id"].clone()).collect();
     assert!(ids.iter().all(|id| *id == ids[0]), "beginning and end have one id: {ids:?}");
+}
+
+#[test]
+fn neither_a_second_monitor_nor_one_that_starts_again_tells_anything_twice() {
+    let webhook = Webhook::start(Manner::Takes);
+    let (mut cluster, _) = monitored(&webhook);
+    let folder = cluster.scratch("agents");
+    std::fs::rename(folder.join("smith"), folder.join("aside")).expect("moved");
+    wait_for_printed(&cluster, "firing", 1);
+    start_monitor(&mut cluster, "second", &webhook);
+    cluster.wait_until("all that is wrong, printed anew", WITHIN, |_| match cluster.log("second") {
+        log if log.contains("workspace missing") => Ok(()),
+        log => Err(log),
+    });
+    cluster.member("monitor").terminate();
+    assert_eq!(cluster.member("monitor").wait(WITHIN), Ok(0));
+    start_monitor(&mut cluster, "monitor", &webhook);
+    std::fs::rename(folder.join("aside"), folder.join("smith")).expect("moved back");
+    for monitor in ["monitor", "second"] {
+        cluster.wait_until("the end of it", WITHIN, |_| match cluster.log(monitor) {
+            log if log.contains("\"status\":\"resolved\"") => Ok(()),
+            log => Err(log),
+        });
+    }
+    cluster.wait_until("the last alert", WITHIN, |_| match webhook.told() {
+        told if told.len() >= 2 => Ok(()),
+        told => Err(format!("{told:?}")),
+    });
+    assert_eq!(webhook.told(), ["firing workspace smith", "resolved workspace smith"]);
+    let ids: Vec<_> = webhook.received().iter().map(|one| one.json["id"].clone()).collect();
+    assert_eq!(ids[0], ids[1], "the same problem, whoever tells of it");
 }

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use clap::Args;
-use maestro_coordinator::alerts::{AlertAddress, AlertCourier, AlertMessage};
+use maestro_coordinator::alerts::{AlertAddress, AlertCourier, AlertMessage, AlertNotebook};
 use maestro_coordinator::gauges::GaugeDesk;
-use maestro_coordinator::health::{HealthFacts, HealthWatch, problems};
+use maestro_coordinator::health::{ChangeKind, HealthChange, HealthFacts, HealthWatch, problems};
 use maestro_model::duration::parse_duration;
 use maestro_store::{Store, StoreError};
 use maestro_vitals::pulse::Pulse;
@@ -81,12 +81,18 @@ pub(crate) fn run(args: &MonitorStartArgs, context: &CommandContext) -> Outcome 
             WatchedCluster { store: store.subscribe(), turn: turn.clone(), desk: GaugeDesk::default() };
         Endpoint::serve_at(args.metrics_port.or(settings.metrics_port()), watched).await?;
         let courier = address.map(|address| AlertCourier::start(address, secret));
-        let mut monitor = Monitor { store, courier, context, watch: HealthWatch::default(), away: false };
+        let notebook = args.alert_webhook.as_deref().map(AlertNotebook::of);
+        let present = store.borrow().clone();
+        let watch = match &notebook {
+            Some(notebook) => notebook.resume(&present).await?,
+            None => HealthWatch::default(),
+        };
+        let mut monitor = Monitor { store, alerts: courier.zip(notebook), context, watch, away: false };
         let ended = tokio::select! {
             failure = monitor.run(interval, &turn) => Err(failure),
             () = interruptions.next() => Ok(Exit::Done),
         };
-        if let Some(courier) = monitor.courier.take() {
+        if let Some((courier, _)) = monitor.alerts.take() {
             courier.finish(LAST_ALERTS_WAIT).await;
         }
         ended
@@ -102,7 +108,7 @@ async fn check_once(store: &Store, context: &CommandContext) -> Outcome {
 
 struct Monitor<'a> {
     store: watch::Sender<Store>,
-    courier: Option<AlertCourier>,
+    alerts: Option<(AlertCourier, AlertNotebook)>,
     context: &'a CommandContext,
     watch: HealthWatch,
     /// Whether Redis did not answer when it was asked last.
@@ -121,7 +127,7 @@ impl Monitor<'_> {
                     self.away = false;
                     interval.min(SETTLE)
                 }
-                Ok(facts) => match self.tell(&facts, is_first) {
+                Ok(facts) => match self.tell(&facts, is_first).await {
                     Ok(()) => {
                         is_first = false;
                         interval
@@ -157,26 +163,42 @@ impl Monitor<'_> {
         HealthFacts::read(&store).await
     }
 
-    fn tell(&mut self, facts: &HealthFacts, is_first: bool) -> Result<(), Failure> {
-        let changes = self.watch.update(problems(facts), facts.now_ms);
+    async fn tell(&mut self, facts: &HealthFacts, is_first: bool) -> Result<(), Failure> {
+        let mut changes = self.watch.update(problems(facts), facts.now_ms);
+        let store = self.store.borrow().clone();
+        for change in &changes {
+            self.alert(&store, change).await;
+        }
         if is_first {
             let (workers, agents) = (facts.workers.len(), facts.assigned.len());
-            let found = changes.len();
+            let found = self.watch.firing().count();
             self.context
                 .printer
                 .note(&format!("looked at {workers} workers and {agents} agents: {found} problems"));
+            // All that is wrong, also what the webhook was told of before this process began.
+            changes.retain(|change| change.kind == ChangeKind::Resolved);
+            changes.extend(self.watch.firing().map(|(since_ms, problem)| HealthChange {
+                kind: ChangeKind::Firing,
+                problem: problem.clone(),
+                since_ms,
+                at_ms: facts.now_ms,
+            }));
         }
-        let store = self.store.borrow().clone();
         let names = self.context.printer.form() == Form::Name;
-        for change in changes {
-            if let Some(courier) = &self.courier {
-                courier.hand_over(AlertMessage::of(&change, store.cluster_id(), store.namespace()));
-            }
-            let entry = ProblemEntry::of_change(change);
+        for entry in changes.into_iter().map(ProblemEntry::of_change) {
             self.context
                 .printer
                 .next(&entry, |entry| if names { entry.subject.clone() } else { entry.line() })?;
         }
         Ok(())
+    }
+
+    async fn alert(&self, store: &Store, change: &HealthChange) {
+        let Some((courier, notebook)) = &self.alerts else { return };
+        // Redis has just answered; if it does not now, it is better told twice than never.
+        let claimed = notebook.claim(store, change).await.unwrap_or_else(|_| Some(change.clone()));
+        if let Some(change) = claimed {
+            courier.hand_over(AlertMessage::of(&change, store.cluster_id(), store.namespace()));
+        }
     }
 }

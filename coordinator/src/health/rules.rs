@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use maestro_model::assignment::Assignment;
 use maestro_model::ids::{AgentSlug, WorkerName};
 use maestro_store::worker::{AttachedProcess, DiskRoom, KilledAgent, ProcessCondition, TaskUsage};
+use serde::{Deserialize, Serialize};
 
 use super::facts::HealthFacts;
 
@@ -21,7 +22,8 @@ const HEARTBEAT_MS: u64 = 5_000;
 const DISK_FREE_MIN_PERCENT: u64 = 5;
 
 /// What is looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum HealthRule {
     /// A worker is alive and beats.
     Worker,
@@ -66,7 +68,7 @@ impl HealthRule {
 }
 
 /// Something that is wrong.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HealthProblem {
     /// Which rule says so.
     pub rule: HealthRule,

@@ -43,6 +43,13 @@ pub struct HealthWatch {
 }
 
 impl HealthWatch {
+    /// Goes on from what was seen before, each with when that was first seen, ms since 1970.
+    pub fn resume(seen: impl IntoIterator<Item = (u64, HealthProblem)>) -> HealthWatch {
+        let key = |problem: &HealthProblem| (problem.rule, problem.subject.clone());
+        let firing = seen.into_iter().map(|(since_ms, problem)| (key(&problem), (since_ms, problem)));
+        HealthWatch { firing: firing.collect() }
+    }
+
     /// Takes in what was found at `now_ms`, and says what has changed since the look before: each change once.
     pub fn update(&mut self, found: Vec<HealthProblem>, now_ms: u64) -> Vec<HealthChange> {
         let mut before = std::mem::take(&mut self.firing);
@@ -107,6 +114,13 @@ mod tests {
             [(ChangeKind::Firing, HealthRule::Host, 30), (ChangeKind::Resolved, HealthRule::Disk, 10)];
         assert_eq!(kinds, expected);
         assert_eq!(told[1].problem.message, "0 MiB free", "it is told as it was seen last");
-        assert_eq!(watch.firing().count(), 1);
+        let seen: Vec<_> = watch.firing().map(|(since, problem)| (since, problem.clone())).collect();
+        assert_eq!(seen.len(), 1);
+        let told = HealthWatch::resume(seen).update(Vec::new(), 40);
+        assert_eq!(
+            (told[0].kind, told[0].since_ms),
+            (ChangeKind::Resolved, 30),
+            "what went on is over later"
+        );
     }
 }

@@ -96,12 +96,13 @@ const WHOLE: [(&str, KeyType, KeyFate); 21] = [
 ];
 
 /// Keys by how they begin. What processes held comes back as well: a restore takes it apart task by task.
-const BEGINNINGS: [(&str, KeyType, KeyFate); 13] = [
+const BEGINNINGS: [(&str, KeyType, KeyFate); 14] = [
     ("q:", KeyType::Zset, KeyFate::Kept),
     ("bell:", KeyType::List, KeyFate::Left),
     ("w:", KeyType::Hash, KeyFate::Left),
     ("own:", KeyType::Set, KeyFate::Kept),
     ("ask:", KeyType::List, KeyFate::Left),
+    ("alerts:", KeyType::Hash, KeyFate::Left),
     ("answer:", KeyType::List, KeyFate::Left),
     ("slots:", KeyType::Set, KeyFate::Kept),
     ("short:", KeyType::Set, KeyFate::Kept),
