@@ -58,6 +58,24 @@ pub(crate) async fn find_worker(store: &Store, text: &str) -> Result<AttachedPro
     }
 }
 
+/// The one live worker of a host.
+///
+/// # Errors
+/// 66 if there is none, 2 if there are several.
+pub(crate) async fn find_worker_of_host(store: &Store, host: &str) -> Result<AttachedProcess, Failure> {
+    let mut found = live_workers(store).await?;
+    found.retain(|worker| worker.about.host == host);
+    if found.len() > 1 {
+        let names: Vec<String> = found.iter().map(|worker| format!("`{}`", worker.name)).collect();
+        let message = format!("host `{host}` has several workers: {}", names.join(", "));
+        return Err(Failure::usage(message).hint("say which one by its name"));
+    }
+    found.pop().ok_or_else(|| {
+        Failure::not_found(format!("host `{host}` has no live worker"))
+            .hint("`maestro worker list` shows who is there, and where")
+    })
+}
+
 fn alive(worker: AttachedProcess) -> Result<AttachedProcess, Failure> {
     if worker.alive {
         return Ok(worker);

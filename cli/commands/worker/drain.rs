@@ -8,13 +8,14 @@ use maestro_model::ids::TaskId;
 use maestro_model::mailbox::{WorkerAnswer, WorkerQuestion};
 use maestro_store::Store;
 use maestro_store::worker::AttachedProcess;
+use maestro_worker::identity::host_name;
 use serde::Serialize;
 
 use crate::cluster::open_store;
 use crate::commands::{CommandContext, Outcome};
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::letters::{ANSWER_WITHIN, ask_worker, find_worker, misunderstood};
+use crate::letters::{ANSWER_WITHIN, ask_worker, find_worker, find_worker_of_host, misunderstood};
 use crate::output::format::Form;
 use crate::output::moment::{as_seconds, duration};
 use crate::output::shape::{Column, Field, Shape};
@@ -36,7 +37,11 @@ const NAMED_MAX: usize = 5;
 )]
 pub(crate) struct WorkerDrainArgs {
     /// The worker: its name, or a prefix of it
-    id: String,
+    #[arg(required_unless_present = "this_host", conflicts_with = "this_host")]
+    id: Option<String>,
+    /// The one worker of this host, in place of a name: for a hook that runs before a container ends
+    #[arg(long)]
+    this_host: bool,
     /// When running tasks are ended
     #[arg(long, value_name = "TIME", default_value = "30m", conflicts_with = "force")]
     deadline: String,
@@ -76,7 +81,10 @@ pub(crate) fn run(args: &WorkerDrainArgs, context: &CommandContext) -> Outcome {
     })?;
     context.block_on(0, async {
         let store = open_store(&context.settings()?).await?;
-        let worker = find_worker(&store, &args.id).await?;
+        let worker = match &args.id {
+            Some(id) => find_worker(&store, id).await?,
+            None => find_worker_of_host(&store, &host_name()).await?,
+        };
         let begun = Instant::now();
         let deadline_ms = (!args.force).then_some(deadline.as_millis() as u64);
         let question = WorkerQuestion::Drain { deadline_ms, force: args.force };

@@ -62,6 +62,20 @@ fn what_is_ended_by_force_goes_back_uncounted() {
 }
 
 #[test]
+fn a_worker_is_found_by_its_host_if_it_is_the_only_one_there() {
+    let mut cluster = TestCluster::start(ClusterSetup::default());
+    cluster.start_worker("w1");
+    cluster.wait_for_worker("w1");
+    let said = refused(&cluster, &["worker", "drain", "--this-host"], 2);
+    assert!(said.contains("has several workers: `w0`, `w1`"), "{said}");
+    done(&cluster, &["worker", "drain", "w0", "--force"]);
+    assert_eq!(done(&cluster, &["worker", "drain", "--this-host", "--force"])["name"], "w1");
+    assert_eq!(cluster.member("w1").wait(PATIENCE), Ok(0));
+    let said = refused(&cluster, &["worker", "drain", "--this-host"], 66);
+    assert!(said.contains("has no live worker"), "{said}");
+}
+
+#[test]
 fn labels_and_chosen_types_decide_who_serves() {
     let mut cluster = TestCluster::start(ClusterSetup { workers: 0, ..ClusterSetup::default() });
     cluster.write_agent("painter", "command: [sh, -c, \"true\"]\nworker_labels: {gpu: \"true\"}\n");
