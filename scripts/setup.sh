@@ -48,7 +48,7 @@ if [ "$for_tests" = yes ] && can_install; then
     has busybox || packages="$packages busybox-static"
     # A file system that shares contents between files.
     has mkfs.xfs || packages="$packages xfsprogs"
-    # The parser of Prometheus is a Python package.
+    # The Helm library, the schemas of Kubernetes and the parser of Prometheus are Python packages.
     has python3 && python3 -c 'import venv, ensurepip' 2> /dev/null || packages="$packages python3 python3-venv"
 fi
 
@@ -123,26 +123,30 @@ if has redis-server; then
     fi
 fi
 
-# The Python client of Prometheus, whose parser the tests hold against what is served: from whatever index pip is
-# configured to use. Made once; the copy of the list beside it says for which list.
-metrics_parser() {
+# Python packages that a folder of tests lists, in target/NAME-venv, from whatever index pip is configured to use.
+# Made once; the copy of the list beside them says for which list.
+python_tools() {
+    name=$1 what=$2
     top=$(cd "$(dirname "$0")/.." && pwd)
-    wanted=$top/tests/watching/requirements.txt
-    folder=$top/target/watching-venv
+    wanted=$top/tests/$name/requirements.txt
+    folder=$top/target/$name-venv
     if cmp -s "$wanted" "$folder/requirements.txt"; then return 0; fi
     if ! has python3; then
-        say 'python3 is missing: what is served is not held against the parser of Prometheus'
+        say "python3 is missing: there is no $what, and what needs it is not tested"
         return 0
     fi
-    say 'installing the Python client of Prometheus into target/watching-venv'
+    say "installing $what into target/$name-venv"
     rm -rf "$folder"
     mkdir -p "$top/target"
     if python3 -m venv "$folder" >&2 \
         && "$folder/bin/pip" install --quiet --disable-pip-version-check --requirement "$wanted" >&2; then
         cp "$wanted" "$folder/requirements.txt"
     else
-        say 'it cannot be installed here: what is served is not held against the parser of Prometheus'
+        say "$what cannot be installed here, and what needs it is not tested"
         rm -rf "$folder"
     fi
 }
-if [ "$for_tests" = yes ]; then metrics_parser; fi
+if [ "$for_tests" = yes ]; then
+    python_tools chart 'the Helm library and the schemas of Kubernetes'
+    python_tools watching 'the parser of Prometheus'
+fi
