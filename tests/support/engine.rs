@@ -139,7 +139,8 @@ impl TestEngine {
         places.filter(|place| place.contains("/merged") || place.contains("/containers/")).collect()
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    /// The same, not run yet: for whoever wants its exit code.
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("docker");
         command.arg("--host").arg(self.address()).args(arguments).stdin(Stdio::null());
         command.env_remove("DOCKER_HOST").env_remove("DOCKER_CONTEXT");
