@@ -152,6 +152,42 @@ impl<'e> Pods<'e> {
         PodEnd { exit_code: code.parse().expect("a number"), took: begun.elapsed() }
     }
 
+    /// Puts a file into a volume of a pod, as `kubectl cp` does.
+    pub(crate) fn write(&self, pod: &str, volume: &str, file: &str, content: &str) {
+        fs::write(self.folder.path().join(format!("{pod}-{volume}")).join(file), content).expect("ours");
+    }
+
+    /// Asks a pod what its probe would ask, once; what was heard if that is not well.
+    pub(crate) fn probe(&self, workload: &str, pod: &str, probe: &str) -> Result<(), String> {
+        let container = &self.object(workload)["spec"]["template"]["spec"]["containers"][0];
+        let asked = &container[probe];
+        let heard = if let Some(command) = asked["exec"]["command"].as_array() {
+            self.exec(pod, &command.iter().filter_map(Value::as_str).collect::<Vec<&str>>())
+        } else {
+            let ports = container["ports"].as_array().into_iter().flatten();
+            let port = ports.into_iter().find(|port| port["name"] == asked["httpGet"]["port"]);
+            let port = port.expect("the probe names a port of its container")["containerPort"].to_string();
+            let url = format!("http://{pod}:{port}{}", text(&asked["httpGet"]["path"]));
+            self.exec(PROBER, &["wget", "-q", "-S", "-T", "3", "-O", "-", &url])
+        };
+        if heard.status.success() { Ok(()) } else { Err(format!("{pod}: {heard:?}\n{}", self.logs(pod))) }
+    }
+
+    /// Loses a pod with its node: nothing is asked and nothing is said.
+    pub(crate) fn lose(&self, pod: &str) {
+        self.engine.docker(&["kill", "--signal", "KILL", &self.container(pod)]);
+    }
+
+    /// Takes a pod off the network.
+    pub(crate) fn cut_off(&self, pod: &str) {
+        self.engine.docker(&["network", "disconnect", &self.network, &self.container(pod)]);
+    }
+
+    /// Puts it back.
+    pub(crate) fn reconnect(&self, pod: &str) {
+        self.engine.docker(&["network", "connect", "--alias", pod, &self.network, &self.container(pod)]);
+    }
+
     /// What a pod has printed.
     pub(crate) fn logs(&self, pod: &str) -> String {
         let said = self.engine.command(&["logs", &self.container(pod)]).output().expect("docker is there");
@@ -159,7 +195,7 @@ impl<'e> Pods<'e> {
     }
 
     /// The name of a pod's container: the engine has those of other tests as well.
-    pub(crate) fn container(&self, pod: &str) -> String {
+    fn container(&self, pod: &str) -> String {
         format!("{}-{pod}", self.network)
     }
 
