@@ -22,11 +22,12 @@ fn new_versions_come_in_and_nodes_go_without_a_task_lost_or_run_twice() {
     let (Some(python), Some(engine)) = (python(test), TestEngine::shared(test)) else { return };
     let witness = witness_folder();
     let settings = json!({"lease": LEASE_SECONDS, "heartbeat": 1, "grace_period": 2});
-    let mut pods = start_cluster(engine, &python, witness.path(), &Wishes { grace_seconds: 35, settings });
+    let wishes = Wishes { grace_seconds: 35, settings, scaling: json!({}) };
+    let mut pods = start_cluster(engine, &python, witness.path(), &wishes);
     for name in ["worker-0", "worker-1"] {
         pods.start(WORKER, name);
     }
-    until_ready(&pods, &["worker-0", "worker-1"]);
+    until_ready(&pods, WORKER, &["worker-0", "worker-1"]);
 
     // A rollout: new pods beside old ones, which then drain; coordinators one by one, and the desk stays.
     let many = |count: usize, seconds: u32| {
@@ -43,7 +44,7 @@ fn new_versions_come_in_and_nodes_go_without_a_task_lost_or_run_twice() {
     assert_eq!(pods.end(COORDINATOR, "coordinator-1").exit_code, 0);
     for (old, new) in [("worker-0", "worker-2"), ("worker-1", "worker-3")] {
         pods.start(WORKER, new);
-        until_ready(&pods, &[new]);
+        until_ready(&pods, WORKER, &[new]);
         assert_eq!(pods.end(WORKER, old).exit_code, 0, "{}", pods.logs(old));
     }
     wait_for_run(&pods, &during, RUN_WITHIN);
@@ -59,7 +60,7 @@ fn new_versions_come_in_and_nodes_go_without_a_task_lost_or_run_twice() {
     pods.lose("worker-2");
     pods.cut_off("worker-3");
     pods.start(WORKER, "worker-4");
-    until_ready(&pods, &["worker-4"]);
+    until_ready(&pods, WORKER, &["worker-4"]);
     wait_for_run(&pods, &hit, RUN_WITHIN);
     pods.reconnect("worker-3");
     until("the worker that was cut off to serve again", || {

@@ -6,18 +6,22 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::Value;
 
-use crate::support::engine::{IMAGE, TestEngine};
+use crate::support::engine::TestEngine;
 use crate::support::wait_until;
 
-/// Who asks what probes would ask.
-const PROBER: &str = "prober";
+/// Until a probe hears something, as the chart has it.
+const PROBE_WITHIN: Duration = Duration::from_secs(3);
 
 /// Objects of a rendering, and the containers that were started of them.
 pub(crate) struct Pods<'e> {
@@ -25,7 +29,13 @@ pub(crate) struct Pods<'e> {
     objects: Vec<Value>,
     network: String,
     folder: tempfile::TempDir,
-    started: Vec<String>,
+    started: Vec<StartedPod>,
+}
+
+/// A pod, and the services that lead to it.
+struct StartedPod {
+    name: String,
+    services: Vec<String>,
 }
 
 /// How a pod ended.
@@ -55,12 +65,7 @@ impl<'e> Pods<'e> {
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("ours");
         let network = format!("chart-{}", std::process::id());
         engine.docker(&["network", "create", &network]);
-        let mut pods = Pods { engine, objects, network, folder, started: Vec::new() };
-        let name = pods.container(PROBER);
-        let network = pods.network.clone();
-        engine.docker(&["run", "--detach", "--name", &name, "--network", &network, IMAGE, "sleep", "3600"]);
-        pods.started.push(name);
-        pods
+        Pods { engine, objects, network, folder, started: Vec::new() }
     }
 
     /// Starts a pod of a workload (`Deployment/demo-maestro-coordinator`) under a name of its own.
@@ -77,11 +82,12 @@ impl<'e> Pods<'e> {
         let name = self.container(pod);
         let mut words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
         let mut say = |flag: &str, value: String| words.extend([flag.to_owned(), value]);
-        say("--name", name.clone());
+        say("--name", name);
         say("--hostname", pod.to_owned());
         say("--network", self.network.clone());
-        for service in self.services(&template["metadata"]["labels"]) {
-            say("--network-alias", service);
+        let services = self.services(&template["metadata"]["labels"]);
+        for service in &services {
+            say("--network-alias", service.clone());
         }
         say("--network-alias", pod.to_owned());
         for (name, value) in &env {
@@ -112,7 +118,7 @@ impl<'e> Pods<'e> {
         call.extend(words.iter().map(String::as_str));
         call.push(image);
         call.extend(args.iter().map(String::as_str));
-        self.started.push(name);
+        self.started.push(StartedPod { name: pod.to_owned(), services });
         self.engine.docker(&call);
     }
 
@@ -130,6 +136,11 @@ impl<'e> Pods<'e> {
         let errors = String::from_utf8_lossy(&done.stderr);
         assert!(done.status.success(), "maestro {words:?}: {errors}\n{}", self.logs(pod));
         String::from_utf8(done.stdout).expect("text")
+    }
+
+    /// Waits until a pod of a Job has ended by itself; its exit code.
+    pub(crate) fn finish(&self, pod: &str) -> i64 {
+        self.engine.docker(&["wait", &self.container(pod)]).parse().expect("a number")
     }
 
     /// Ends a pod as a kubelet does: the hook, SIGTERM, and SIGKILL when the grace period is over.
@@ -162,15 +173,33 @@ impl<'e> Pods<'e> {
         let container = &self.object(workload)["spec"]["template"]["spec"]["containers"][0];
         let asked = &container[probe];
         let heard = if let Some(command) = asked["exec"]["command"].as_array() {
-            self.exec(pod, &command.iter().filter_map(Value::as_str).collect::<Vec<&str>>())
+            let done = self.exec(pod, &command.iter().filter_map(Value::as_str).collect::<Vec<&str>>());
+            if done.status.success() { Ok(String::new()) } else { Err(format!("{done:?}")) }
         } else {
             let ports = container["ports"].as_array().into_iter().flatten();
             let port = ports.into_iter().find(|port| port["name"] == asked["httpGet"]["port"]);
             let port = port.expect("the probe names a port of its container")["containerPort"].to_string();
-            let url = format!("http://{pod}:{port}{}", text(&asked["httpGet"]["path"]));
-            self.exec(PROBER, &["wget", "-q", "-S", "-T", "3", "-O", "-", &url])
+            let port = port.parse().expect("a number");
+            get(&self.engine.network_namespace(), &self.address(pod), port, &text(&asked["httpGet"]["path"]))
         };
-        if heard.status.success() { Ok(()) } else { Err(format!("{pod}: {heard:?}\n{}", self.logs(pod))) }
+        heard.map(drop).map_err(|heard| format!("{pod}: {heard}\n{}", self.logs(pod)))
+    }
+
+    /// What a scaler reads at a service of this release: one of its pods answers.
+    pub(crate) fn read(&self, service: &str, port: u16, path: &str) -> Result<String, String> {
+        let serving = self.started.iter().find(|pod| pod.services.iter().any(|name| name == service));
+        let pod = &serving.unwrap_or_else(|| panic!("no pod serves {service}")).name;
+        get(&self.engine.network_namespace(), &self.address(pod), port, path)
+    }
+
+    fn address(&self, pod: &str) -> String {
+        let form = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
+        self.engine.docker(&["inspect", "--format", form, &self.container(pod)])
+    }
+
+    /// An object of the rendering, by kind and name.
+    pub(crate) fn rendered(&self, title: &str) -> Value {
+        self.object(title).clone()
     }
 
     /// Loses a pod with its node: nothing is asked and nothing is said.
@@ -262,17 +291,37 @@ impl<'e> Pods<'e> {
 impl Drop for Pods<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            for name in &self.started {
-                let said = self.engine.command(&["logs", "--tail", "30", name]).output();
-                let said = said.map(|said| [said.stdout, said.stderr].concat()).unwrap_or_default();
-                let _ = fs::write("/dev/stderr", format!("{name}:\n{}\n", String::from_utf8_lossy(&said)));
+            for pod in &self.started {
+                let name = &pod.name;
+                let _ = fs::write("/dev/stderr", format!("{name}:\n{}\n", self.logs(name)));
             }
         }
+        let names: Vec<String> = self.started.iter().map(|pod| self.container(&pod.name)).collect();
         let mut call = vec!["rm", "--force", "--volumes"];
-        call.extend(self.started.iter().map(String::as_str));
+        call.extend(names.iter().map(String::as_str));
         let _ = self.engine.command(&call).output();
         let _ = self.engine.command(&["network", "rm", &self.network]).output();
     }
+}
+
+/// What is answered to a `GET` in a network that is not this process's; an error unless it is 200.
+fn get(network: &Path, address: &str, port: u16, path: &str) -> Result<String, String> {
+    let network = fs::File::open(network).expect("tests with an engine run as root");
+    let ask = move || -> std::io::Result<String> {
+        // A thread that has gone into another network ends there.
+        move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network))?;
+        let place = std::net::SocketAddr::new(address.parse().expect("the engine says it"), port);
+        let mut stream = TcpStream::connect_timeout(&place, PROBE_WITHIN)?;
+        stream.set_read_timeout(Some(PROBE_WITHIN))?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: pod\r\nConnection: close\r\n\r\n")?;
+        let mut heard = String::new();
+        stream.read_to_string(&mut heard)?;
+        Ok(heard)
+    };
+    let heard = std::thread::scope(|scope| scope.spawn(ask).join().expect("it only asks"));
+    let heard = heard.map_err(|error| error.to_string())?;
+    let (head, body) = heard.split_once("\r\n\r\n").ok_or_else(|| heard.clone())?;
+    if head.starts_with("HTTP/1.1 200") { Ok(body.to_owned()) } else { Err(heard) }
 }
 
 /// Waits for a condition, as `wait_until` does, with a limit that a busy machine keeps.

@@ -1,4 +1,4 @@
-//! Workers of the chart are taken away while they work.
+//! Workers of the chart come from nothing on the demand that a scaler reads, and are taken away while they work.
 //!
 //! `scripts/test-scaling.sh` runs the same with six workers and sixty tasks of twenty seconds, which takes minutes.
 
@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::checks::python;
+use crate::pods::{Pods, until};
 use crate::stage::{
     DESK, WORKER, Wishes, count, events, sleeping, start_cluster, submit, told, until_begun, until_ready,
     wait_for_run, witness_folder,
@@ -45,34 +46,60 @@ fn scale() -> Scale {
     if std::env::var("MAESTRO_TEST_SCALE").is_ok_and(|word| word == "full") { FULL } else { SMALL }
 }
 
+/// What the scaler of the pool would ask for: the rendered ScaledObject, read as KEDA does.
+fn wanted_workers(pods: &Pods) -> Result<usize, String> {
+    let scaled = pods.rendered("ScaledObject/demo-maestro-worker-default");
+    let trigger = &scaled["spec"]["triggers"][0]["metadata"];
+    let word = |name: &str| trigger[name].as_str().expect("the chart says it");
+    let place = word("url").strip_prefix("http://").expect("http");
+    let (host, path) = place.split_once('/').expect("a path");
+    let (host, port) = host.split_once(':').expect("a port");
+    let service = host.split('.').next().expect("a name");
+    let metrics = pods.read(service, port.parse().expect("a number"), &format!("/{path}"))?;
+    let line = metrics.lines().find_map(|line| line.strip_prefix(word("valueLocation")));
+    let demand = line.ok_or_else(|| format!("no {} in\n{metrics}", word("valueLocation")))?.trim();
+    let demand: usize = demand.parse().map_err(|_| format!("the demand is `{demand}`"))?;
+    let most = scaled["spec"]["maxReplicaCount"].as_u64().expect("a number") as usize;
+    let each: usize = word("targetValue").parse().expect("a number");
+    Ok(demand.div_ceil(each).min(most))
+}
+
+fn until_wanted(pods: &Pods, number: usize) {
+    until("the demand to ask for workers", || match wanted_workers(pods) {
+        Ok(wanted) if wanted == number => Ok(()),
+        other => Err(format!("{other:?}, expected {number}")),
+    });
+}
+
 #[test]
-fn workers_of_the_chart_are_taken_away_without_a_task_lost_burned_or_run_twice() {
+fn workers_come_on_demand_and_go_without_a_task_lost_burned_or_run_twice() {
     let test = "chart::scaling";
     let (Some(python), Some(engine)) = (python(test), TestEngine::shared(test)) else { return };
     let scale = scale();
     let witness = witness_folder();
-    let wishes = Wishes { grace_seconds: scale.grace_seconds, settings: json!({}) };
+    let scaling = json!({"type": "keda", "min": 0, "max": scale.workers, "agents": ["shell"]});
+    let wishes = Wishes { grace_seconds: scale.grace_seconds, settings: json!({}), scaling };
     let mut pods = start_cluster(engine, &python, witness.path(), &wishes);
     let names: Vec<String> = (0..scale.workers).map(|number| format!("worker-{number}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    for name in &names {
-        pods.start(WORKER, name);
-    }
-    until_ready(&pods, &names);
 
-    let greeted =
-        pods.maestro(DESK, &["workflow", "run", "/etc/maestro/workflows/greet.yaml", "--result", "hello"]);
-    assert!(greeted.contains("hello from the chart"), "{greeted}");
-
-    let long = submit(
-        &pods,
-        &format!("  - {{id: long, agent: shell, prompt: '{}'}}", sleeping(scale.long_task_seconds)),
-    );
+    // From nothing: the demand of one task asks for one worker, that of many for as many as there may be.
+    assert_eq!(wanted_workers(&pods), Ok(0));
+    let script = sleeping(scale.long_task_seconds);
+    let long = submit(&pods, &format!("  - {{id: long, agent: shell, prompt: '{script}'}}"));
+    until_wanted(&pods, 1);
+    pods.start(WORKER, names[0]);
+    until_ready(&pods, WORKER, &names[..1]);
     until_begun(witness.path(), 1);
     let items: Vec<String> = (0..scale.tasks).map(|number| number.to_string()).collect();
     let (items, script) = (items.join(","), sleeping(scale.task_seconds));
     let many =
         submit(&pods, &format!("  - {{id: each, foreach: [{items}], agent: shell, prompt: '{script}'}}"));
+    until_wanted(&pods, scale.workers);
+    for name in &names[1..] {
+        pods.start(WORKER, name);
+    }
+    until_ready(&pods, WORKER, &names);
     until_begun(witness.path(), 2 * scale.workers);
 
     // The one with the long task is among those that go.
@@ -99,6 +126,15 @@ fn workers_of_the_chart_are_taken_away_without_a_task_lost_burned_or_run_twice()
     let longest = Duration::from_secs(seconds as u64 + u64::from(scale.long_task_seconds) + 60);
     wait_for_run(&pods, &long, longest);
     wait_for_run(&pods, &many, longest);
+    let greeted =
+        pods.maestro(DESK, &["workflow", "run", "/etc/maestro/workflows/greet.yaml", "--result", "hello"]);
+    assert!(greeted.contains("hello from the chart"), "{greeted}");
+    // To nothing: nobody is needed any more.
+    until_wanted(&pods, 0);
+    for name in names.iter().filter(|name| !going.contains(name)) {
+        assert_eq!(pods.end(WORKER, name).exit_code, 0, "{}", pods.logs(name));
+    }
+
     let told = told(witness.path());
     assert_eq!(told.len(), scale.tasks + 1, "every task has run");
     assert!(told.iter().all(|(_, ended)| *ended == 1), "none has run to its end twice: {told:?}");

@@ -73,6 +73,8 @@ pub(crate) struct Wishes {
     pub(crate) grace_seconds: u32,
     /// Of all roles, as the chart takes them.
     pub(crate) settings: Value,
+    /// Of the pool.
+    pub(crate) scaling: Value,
 }
 
 /// The chart's values of these tests: an agent type that leaves a line when it begins and one when it ends.
@@ -93,6 +95,7 @@ pub(crate) fn values(engine: &TestEngine, witness: &Path, wishes: &Wishes) -> Va
         "workerPools": {"default": {
             "image": image(tools),
             "concurrency": 2,
+            "autoscaling": wishes.scaling,
             "terminationGracePeriodSeconds": wishes.grace_seconds,
             "extraVolumes": [{"name": "witness", "hostPath": {"path": witness.display().to_string()}}],
             "extraVolumeMounts": [{"name": "witness", "mountPath": "/witness"}],
@@ -114,19 +117,19 @@ pub(crate) fn start_cluster<'e>(
     for pod in [DESK, "coordinator-1"] {
         pods.start(COORDINATOR, pod);
     }
-    until_ready(&pods, &[DESK, "coordinator-1"]);
+    until_ready(&pods, COORDINATOR, &[DESK, "coordinator-1"]);
+    // The hook of an installation; before it the cluster knows no type that no worker has brought.
+    pods.start("Job/demo-maestro-register", "register");
+    assert_eq!(pods.finish("register"), 0, "{}", pods.logs("register"));
     pods
 }
 
-/// Waits until the pods have attached to the cluster.
-pub(crate) fn until_ready(pods: &Pods, names: &[&str]) {
+/// Waits until the probes of these pods of a workload say that they are ready and alive.
+pub(crate) fn until_ready(pods: &Pods, workload: &str, names: &[&str]) {
     for name in names {
-        until("a pod to attach", || {
-            let logs = pods.logs(name);
-            let attached =
-                logs.contains("\"message\":\"serving") || logs.contains("\"message\":\"coordinating");
-            if attached { Ok(()) } else { Err(logs) }
-        });
+        for probe in ["startupProbe", "readinessProbe", "livenessProbe"] {
+            until("a pod to be ready", || pods.probe(workload, name, probe));
+        }
     }
 }
 

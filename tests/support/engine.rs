@@ -131,6 +131,12 @@ impl TestEngine {
         self.wait_until_it_answers();
     }
 
+    /// The network in which it is: addresses of containers can be reached there, and nowhere else.
+    pub fn network_namespace(&self) -> PathBuf {
+        let pid = fs::read_to_string(self.folder.join("pid")).expect("it runs");
+        PathBuf::from(format!("/proc/{}/ns/net", pid.trim()))
+    }
+
     /// Mounts that the engine keeps for containers, by where they are.
     pub fn container_mounts(&self) -> Vec<String> {
         let pid = fs::read_to_string(self.folder.join("pid")).expect("it runs");
