@@ -1,4 +1,4 @@
-//! New versions come in while pods work, and nodes go without a word.
+//! New versions come in while pods work, a snapshot is taken, and nodes go without a word.
 
 use std::time::Duration;
 
@@ -53,6 +53,12 @@ fn new_versions_come_in_and_nodes_go_without_a_task_lost_or_run_twice() {
         assert_eq!(count(&seen, word), 0, "{word}: {seen:#?}");
     }
     assert_eq!((count(&seen, "started"), count(&seen, "completed")), (8, 8));
+
+    // What the CronJob starts each night.
+    pods.start("CronJob/demo-maestro-snapshot", "snapshot");
+    assert_eq!(pods.finish("snapshot"), 0, "{}", pods.logs("snapshot"));
+    let made = pods.files("snapshot", "snapshots");
+    assert!(made.iter().any(|name| name.ends_with(".tar.gz")) && made.iter().any(|name| name == "latest"), "{made:?}");
 
     // Two nodes go at once: one dies, one is cut off and comes back.
     let hit = submit(&pods, &many(4, 60));

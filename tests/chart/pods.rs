@@ -75,7 +75,7 @@ impl<'e> Pods<'e> {
 
     /// The same with further words for the engine, such as `--entrypoint` and what an image would do by itself.
     pub(crate) fn start_with(&mut self, workload: &str, pod: &str, words: &[&str]) {
-        let template = self.object(workload)["spec"]["template"].clone();
+        let template = self.template(workload).clone();
         let spec = &template["spec"];
         let container = &spec["containers"][0];
         let env = self.env(container, pod);
@@ -145,7 +145,7 @@ impl<'e> Pods<'e> {
 
     /// Ends a pod as a kubelet does: the hook, SIGTERM, and SIGKILL when the grace period is over.
     pub(crate) fn end(&self, workload: &str, pod: &str) -> PodEnd {
-        let spec = &self.object(workload)["spec"]["template"]["spec"];
+        let spec = &self.template(workload)["spec"];
         let grace_seconds = spec["terminationGracePeriodSeconds"].as_u64().expect("the chart says it");
         let begun = Instant::now();
         let hook = &spec["containers"][0]["lifecycle"]["preStop"]["exec"]["command"];
@@ -168,9 +168,15 @@ impl<'e> Pods<'e> {
         fs::write(self.folder.path().join(format!("{pod}-{volume}")).join(file), content).expect("ours");
     }
 
+    /// The names of the files in a volume of a pod.
+    pub(crate) fn files(&self, pod: &str, volume: &str) -> Vec<String> {
+        let folder = fs::read_dir(self.folder.path().join(format!("{pod}-{volume}"))).expect("the pod has started");
+        folder.map(|file| file.expect("ours").file_name().to_string_lossy().into_owned()).collect()
+    }
+
     /// Asks a pod what its probe would ask, once; what was heard if that is not well.
     pub(crate) fn probe(&self, workload: &str, pod: &str, probe: &str) -> Result<(), String> {
-        let container = &self.object(workload)["spec"]["template"]["spec"]["containers"][0];
+        let container = &self.template(workload)["spec"]["containers"][0];
         let asked = &container[probe];
         let heard = if let Some(command) = asked["exec"]["command"].as_array() {
             let done = self.exec(pod, &command.iter().filter_map(Value::as_str).collect::<Vec<&str>>());
@@ -235,6 +241,12 @@ impl<'e> Pods<'e> {
         self.objects.iter().find(is_it).unwrap_or_else(|| panic!("the chart has no {title}"))
     }
 
+    /// What pods of a workload are made of.
+    fn template(&self, workload: &str) -> &Value {
+        let spec = &self.object(workload)["spec"];
+        if spec["jobTemplate"].is_object() { &spec["jobTemplate"]["spec"]["template"] } else { &spec["template"] }
+    }
+
     fn services(&self, labels: &Value) -> Vec<String> {
         let selects = |object: &&Value| {
             let selector = object["spec"]["selector"].as_object();
@@ -265,8 +277,8 @@ impl<'e> Pods<'e> {
 
     /// A folder on this host with what a volume of a pod holds.
     fn volume(&self, pod: &str, workload: &str, name: &str, group: u64) -> PathBuf {
-        let spec = &self.object(workload)["spec"];
-        let volumes = spec["template"]["spec"]["volumes"].as_array().cloned().unwrap_or_default();
+        let spec = &self.template(workload)["spec"];
+        let volumes = spec["volumes"].as_array().cloned().unwrap_or_default();
         let folder = self.folder.path().join(format!("{pod}-{name}"));
         match volumes.iter().find(|volume| volume["name"] == name) {
             Some(volume) if volume["hostPath"].is_object() => {
@@ -277,7 +289,7 @@ impl<'e> Pods<'e> {
                 write_config_map(&folder, &map["data"]);
                 folder
             }
-            // An emptyDir, or the claim of a StatefulSet, which stays for the pod of that name.
+            // An emptyDir, or a claim, which stays for the pod of that name.
             _ => {
                 fs::create_dir_all(&folder).expect("ours");
                 chown(&folder, None, Some(group as u32)).expect("tests with an engine run as root");

@@ -17,6 +17,7 @@ use crate::support::wait_until;
 const REDIS: &str = "StatefulSet/demo-maestro-redis";
 /// The coordinators of the chart.
 pub(crate) const COORDINATOR: &str = "Deployment/demo-maestro-coordinator";
+const MONITOR: &str = "Deployment/demo-maestro-monitor";
 /// The workers of its pool.
 pub(crate) const WORKER: &str = "Deployment/demo-maestro-worker-default";
 /// The coordinator in which commands are run.
@@ -118,6 +119,8 @@ pub(crate) fn start_cluster<'e>(
         pods.start(COORDINATOR, pod);
     }
     until_ready(&pods, COORDINATOR, &[DESK, "coordinator-1"]);
+    pods.start(MONITOR, "monitor-0");
+    until_ready(&pods, MONITOR, &["monitor-0"]);
     // The hook of an installation; before it the cluster knows no type that no worker has brought.
     pods.start("Job/demo-maestro-register", "register");
     assert_eq!(pods.finish("register"), 0, "{}", pods.logs("register"));

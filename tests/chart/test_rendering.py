@@ -11,6 +11,7 @@ import unittest
 
 import helm_python
 import kubernetes_validate
+import yaml
 from kubernetes_validate import utils as schemas
 
 import chart
@@ -164,6 +165,15 @@ class Wiring(unittest.TestCase):
         read = scaled["triggers"][0]["metadata"]
         self.assertEqual(read["url"], "http://demo-maestro-coordinator.agents.svc:9090/metrics")
         self.assertEqual(read["valueLocation"], 'maestro_queue_demand{agent="shell"}')
+
+    def test_alert_rules_and_dashboard_are_those_of_the_files(self):
+        found = {chart.title(one): one for one in chart.objects_of(chart.TOP / "tests/chart/value_sets/everything_on.yaml")}
+        rules = yaml.safe_load((chart.CHART / "files" / "alerts.yaml").read_text())
+        rendered = found["PrometheusRule/demo-agents"]
+        self.assertEqual(rendered["spec"], rules)
+        self.assertEqual(rendered["metadata"]["labels"]["release"], "prometheus")
+        dashboard = json.loads((chart.CHART / "files" / "dashboard.json").read_text())
+        self.assertEqual(json.loads(found["ConfigMap/demo-agents-dashboard"]["data"]["maestro.json"]), dashboard)
 
     def test_a_worker_drains_until_half_a_minute_before_its_grace_period_ends(self):
         seen = 0
