@@ -54,11 +54,16 @@ fn new_versions_come_in_and_nodes_go_without_a_task_lost_or_run_twice() {
     }
     assert_eq!((count(&seen, "started"), count(&seen, "completed")), (8, 8));
 
-    // What the CronJob starts each night.
+    // What `helm test` starts, and what the CronJob starts each night.
+    pods.start("Pod/demo-maestro-test", "test");
+    assert_eq!(pods.finish("test"), 0, "{}", pods.logs("test"));
     pods.start("CronJob/demo-maestro-snapshot", "snapshot");
     assert_eq!(pods.finish("snapshot"), 0, "{}", pods.logs("snapshot"));
     let made = pods.files("snapshot", "snapshots");
-    assert!(made.iter().any(|name| name.ends_with(".tar.gz")) && made.iter().any(|name| name == "latest"), "{made:?}");
+    assert!(
+        made.iter().any(|name| name.ends_with(".tar.gz")) && made.iter().any(|name| name == "latest"),
+        "{made:?}"
+    );
 
     // Two nodes go at once: one dies, one is cut off and comes back.
     let hit = submit(&pods, &many(4, 60));

@@ -170,7 +170,8 @@ impl<'e> Pods<'e> {
 
     /// The names of the files in a volume of a pod.
     pub(crate) fn files(&self, pod: &str, volume: &str) -> Vec<String> {
-        let folder = fs::read_dir(self.folder.path().join(format!("{pod}-{volume}"))).expect("the pod has started");
+        let folder =
+            fs::read_dir(self.folder.path().join(format!("{pod}-{volume}"))).expect("the pod has started");
         folder.map(|file| file.expect("ours").file_name().to_string_lossy().into_owned()).collect()
     }
 
@@ -243,8 +244,12 @@ impl<'e> Pods<'e> {
 
     /// What pods of a workload are made of.
     fn template(&self, workload: &str) -> &Value {
-        let spec = &self.object(workload)["spec"];
-        if spec["jobTemplate"].is_object() { &spec["jobTemplate"]["spec"]["template"] } else { &spec["template"] }
+        let object = self.object(workload);
+        match object["kind"].as_str() {
+            Some("Pod") => object,
+            Some("CronJob") => &object["spec"]["jobTemplate"]["spec"]["template"],
+            _ => &object["spec"]["template"],
+        }
     }
 
     fn services(&self, labels: &Value) -> Vec<String> {
@@ -322,7 +327,9 @@ fn get(network: &Path, address: &str, port: u16, path: &str) -> Result<String, S
     let ask = move || -> std::io::Result<String> {
         // A thread that has gone into another network ends there.
         move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network))?;
-        let place = std::net::SocketAddr::new(address.parse().expect("the engine says it"), port);
+        // A pod that has ended has none.
+        let address = address.parse().map_err(std::io::Error::other)?;
+        let place = std::net::SocketAddr::new(address, port);
         let mut stream = TcpStream::connect_timeout(&place, PROBE_WITHIN)?;
         stream.set_read_timeout(Some(PROBE_WITHIN))?;
         write!(stream, "GET {path} HTTP/1.1\r\nHost: pod\r\nConnection: close\r\n\r\n")?;

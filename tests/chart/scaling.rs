@@ -115,6 +115,12 @@ fn workers_come_on_demand_and_go_without_a_task_lost_burned_or_run_twice() {
             scope.spawn(move || (pods_here.end(WORKER, &name), name))
         };
         let ending: Vec<_> = going.iter().map(end).collect();
+        // A worker that drains is alive, and says that it takes nothing.
+        until("it to be unready", || match pods_here.probe(WORKER, &holder, "readinessProbe") {
+            Err(heard) if heard.contains(" 503 ") => Ok(()),
+            other => Err(format!("{other:?}")),
+        });
+        pods_here.probe(WORKER, &holder, "livenessProbe").unwrap_or_else(|heard| panic!("{heard}"));
         ending.into_iter().map(|one| one.join().expect("it ends")).collect::<Vec<_>>()
     });
     for (end, name) in ends {

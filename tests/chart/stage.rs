@@ -30,6 +30,9 @@ pub(crate) fn images(engine: &TestEngine) -> (&'static str, &'static str) {
         let stamp = std::process::id();
         let images = (format!("maestro-chart:{stamp}"), format!("maestro-chart:{stamp}-tools"));
         make_image(engine, &[&images.0]);
+        let form = "{{.Config.User}} {{index .Config.Labels \"org.opencontainers.image.version\"}}";
+        let about = engine.docker(&["image", "inspect", "--format", form, &images.0]);
+        assert_eq!(about, format!("65532:65532 {}", env!("CARGO_PKG_VERSION")));
         let busybox = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|path| Path::new(path).exists());
         let redis = on_path("redis-server");
         let redis_cli = on_path("redis-cli");
