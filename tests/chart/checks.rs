@@ -50,3 +50,8 @@ fn pods_of_the_chart_keep_the_restricted_standard() {
 fn mistakes_in_values_are_refused_with_a_sentence() {
     run("test_values");
 }
+
+#[test]
+fn a_generated_password_survives_an_upgrade() {
+    run("test_upgrade");
+}

@@ -107,6 +107,7 @@ class Values(unittest.TestCase):
         cargo = (chart.TOP / "Cargo.toml").read_text()
         version = re.search(r'(?m)^version = "([^"]+)"', cargo).group(1)
         self.assertEqual((about["version"], about["appVersion"]), (version, version))
+        self.assertIn(f"ARG VERSION={version}\n", (chart.TOP / "Dockerfile").read_text())
 
 
 if __name__ == "__main__":
