@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use maestro_model::ids::{RunId, TaskId};
 use maestro_store::Store;
-use maestro_store::events::{AuditEvent, EventKind, EventPosition, EventReader};
+use maestro_store::events::{AuditEvent, EventPosition, EventReader};
 
 use self::entry::{EVENT_ROWS, EventEntry, EventTeller};
 use super::task::logs::{FOLLOW_PATIENCE, LOOK_EVERY};
@@ -90,8 +90,10 @@ impl EventWish {
 
     fn wants(&self, event: &AuditEvent) -> bool {
         match (&self.task, &self.run) {
-            (Some(wanted), _) => matches!(&event.kind, EventKind::Task { task, .. } if task == wanted),
-            (None, Some(wanted)) => event.run() == Some(wanted),
+            (Some(wanted), _) => event.task().as_ref() == Some(wanted),
+            (None, Some(wanted)) => {
+                event.run() == Some(wanted) || event.speaker().is_some_and(|(task, _)| task.run == *wanted)
+            }
             (None, None) => true,
         }
     }
@@ -148,7 +150,7 @@ impl ShownEvents<'_> {
         let Some(run) = &self.wish.run else { return Ok(()) };
         let mut unknown: Vec<u32> = Vec::new();
         for event in events.iter().take(STEPS_LOOKED_UP_MAX) {
-            if let EventKind::Task { task, .. } = &event.kind
+            if let Some(task) = event.task()
                 && !self.teller.knows_step(&task.to_string())
                 && !unknown.contains(&task.index)
             {

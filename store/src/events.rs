@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use maestro_model::ids::{RunId, TaskId};
+use maestro_model::ids::{Attempt, RunId, TaskId};
 use maestro_model::task::Reason;
 use redis::Value;
 
@@ -136,6 +136,21 @@ impl AuditEvent {
             EventKind::Task { task, .. } => Some(&task.run),
             EventKind::Run { run, .. } => Some(run),
             EventKind::State { .. } | EventKind::Other { .. } => None,
+        }
+    }
+
+    /// The attempt that changed shared state, through its side door or by what it published.
+    pub fn speaker(&self) -> Option<(TaskId, Attempt)> {
+        let EventKind::State { who, .. } = &self.kind else { return None };
+        let (task, attempt) = who.rsplit_once('.')?;
+        Some((task.parse().ok()?, Attempt(attempt.parse().ok()?)))
+    }
+
+    /// The task it concerns, or whose attempt did it.
+    pub fn task(&self) -> Option<TaskId> {
+        match &self.kind {
+            EventKind::Task { task, .. } => Some(task.clone()),
+            _ => self.speaker().map(|(task, _)| task),
         }
     }
 

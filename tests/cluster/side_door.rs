@@ -103,6 +103,12 @@ fn two_agents_on_two_workers_hand_a_value_to_each_other() {
         (&json!("handover"), &json!(8080), &json!(by))
     );
 
+    let told = cluster.maestro(&["events", "--task", &speaker.id.to_string(), "--format", "json"]);
+    let told: Value = serde_json::from_str(&told.out).expect("JSON");
+    let write = told.as_array().expect("a list").iter().find(|event| event["event"] == "state-set");
+    let write = write.unwrap_or_else(|| panic!("no write among {told}"));
+    assert_eq!((&write["attempt"], &write["step"]), (&json!(1), &json!("speaker")), "{write}");
+
     let redis = cluster.redis.socket();
     for name in ["env-listener", "env-speaker"] {
         let env = cluster.witnessed(name);

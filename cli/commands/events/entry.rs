@@ -137,6 +137,12 @@ impl EventTeller {
                 entry.subject.clone_from(key);
                 entry.actor = self.actor(who);
                 entry.detail = version.map(|version| format!("version {version}"));
+                if let Some((task, attempt)) = event.speaker() {
+                    entry.run = Some(task.run.to_string());
+                    entry.task = Some(task.to_string());
+                    entry.step = self.steps.get(&task.to_string()).cloned().flatten();
+                    entry.attempt = Some(attempt.0);
+                }
             }
             EventKind::Other { word, subject, who, detail } => {
                 entry.event.clone_from(word);
