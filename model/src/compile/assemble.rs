@@ -16,7 +16,7 @@ use crate::plan::{
     Dependent, EdgeKind, Plan, PlannedTask, QueueName, RunPolicy, TASKS_PER_RUN_MAX, TaskKind,
 };
 use crate::template::Root;
-use crate::workflow::{Step, StepEdge, Workflow, WorkspaceName};
+use crate::workflow::{Step, StepEdge, Workflow, WorkspaceName, too_many_items};
 
 /// Makes a plan.
 ///
@@ -87,11 +87,7 @@ fn check_count(workflow: &Workflow, shapes: Option<&[StepShape]>, problems: &mut
         count += items.len();
         if count > TASKS_PER_RUN_MAX as usize {
             let place = step.foreach.as_ref().map_or(step.id.place.clone(), |list| list.place());
-            let message = format!(
-                "the {} items of step `{}` make more tasks than the {TASKS_PER_RUN_MAX} a run may have",
-                items.len(),
-                step.id.value
-            );
+            let message = too_many_items(items.len(), &step.id.value);
             problems.push(workflow.source.error(place, message));
             return;
         }

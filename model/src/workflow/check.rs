@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::definition::{Workflow, WorkspaceName};
+use super::definition::{ForeachList, Workflow, WorkspaceName};
 use super::edges::{StepEdge, StepGraph};
 use super::names::{NameCheck, steps_read};
 use super::read::{DraftWorkflow, read_workflow};
@@ -60,6 +60,7 @@ fn check(reader: &mut YamlReader<'_>, draft: DraftWorkflow, known: KnownNames<'_
     if let Some(agents) = known.agents {
         check_agents(reader, &workflow, agents);
     }
+    check_items(reader, &workflow);
     let vars: HashSet<&str> = workflow.vars.keys().chain(known.vars).map(String::as_str).collect();
     NameCheck { steps: &places, vars: &vars }.check(reader, &workflow);
     let edges = written_edges(reader, &workflow, &places);
@@ -92,6 +93,24 @@ fn check_ids<'a>(reader: &mut YamlReader<'_>, ids: &'a [Marked<StepId>]) -> Hash
     places
 }
 
+/// What is said of a `foreach` with which a run has too many tasks.
+pub(crate) fn too_many_items(items: usize, step: &StepId) -> String {
+    format!("the {items} items of step `{step}` make more tasks than the {TASKS_PER_RUN_MAX} a run may have")
+}
+
+/// Lists in the file are known before anything runs.
+fn check_items(reader: &mut YamlReader<'_>, workflow: &Workflow) {
+    let mut count = workflow.steps.len();
+    for step in &workflow.steps {
+        let Some(ForeachList::Literal { items, place, .. }) = &step.foreach else { continue };
+        count += items.len();
+        if count > TASKS_PER_RUN_MAX as usize {
+            reader.refuse(place.clone(), too_many_items(items.len(), &step.id.value));
+            return;
+        }
+    }
+}
+
 fn check_agents(reader: &mut YamlReader<'_>, workflow: &Workflow, agents: &[String]) {
     let known: HashSet<&str> = agents.iter().map(String::as_str).collect();
     let mut seen = HashSet::new();
@@ -106,7 +125,10 @@ fn check_agents(reader: &mut YamlReader<'_>, workflow: &Workflow, agents: &[Stri
         let problem = problem.nearest(slug, agents.iter().map(String::as_str));
         let problem = match problem.nearest {
             Some(_) => problem,
-            None => problem.hint("`maestro agent types` lists those there are"),
+            None => problem.hint(
+                "`maestro agent types` lists those there are; an agent with a folder of its own is known to `create` \
+                 and `run`, which ask the cluster",
+            ),
         };
         reader.problems.push(problem);
     }

@@ -23,6 +23,7 @@ mod warnings;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use check::too_many_items;
 pub use check::{KnownNames, ParsedWorkflow, parse_workflow};
 pub use definition::{
     ForeachList, PROMPT_BYTES_MAX, PublishValue, RetryRules, SnapshotMoment, Step, StepDefaults, Workflow,

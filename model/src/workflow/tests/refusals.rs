@@ -423,8 +423,18 @@ steps:
     6 |   - {id: c, agent: whatever, prompt: echo}
       |                    ^^^^^^^^
       |
-      = hint: `maestro agent types` lists those there are
+      = hint: `maestro agent types` lists those there are; an agent with a folder of its own is known to `create` and `run`, which ask the cluster
     ");
+}
+
+#[test]
+fn a_list_in_the_file_that_is_too_long_is_found_before_anything_runs() {
+    let items = "1,".repeat(100_000);
+    let text = format!("name: demo\nsteps:\n  - {{id: a, agent: shell, prompt: x, foreach: [{items}]}}\n");
+    let problems = parse(&text).expect_err("too many");
+    let told = problems.render(Colour::Plain);
+    let expected = "the 100000 items of step `a` make more tasks than the 100000 a run may have";
+    assert!(told.contains(expected), "{}", &told[..200.min(told.len())]);
 }
 
 #[test]
