@@ -2,7 +2,6 @@
 //! `workflow run --local`, which all run the same engine.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use indexmap::IndexMap;
@@ -219,36 +218,6 @@ impl Interruptions {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
         }
-    }
-}
-
-/// The folder of workspaces of one `--local` run; it goes with the value.
-#[derive(Debug)]
-pub(crate) struct LocalWorkspaces {
-    /// Where.
-    pub(crate) path: PathBuf,
-}
-
-impl LocalWorkspaces {
-    /// A new folder below the workspace root.
-    ///
-    /// # Errors
-    /// If it cannot be made.
-    pub(crate) fn make(settings: &Settings) -> Result<LocalWorkspaces, Failure> {
-        let name = format!("local-{}-{:08x}", std::process::id(), rand::random::<u32>());
-        let path = settings.workspace_root().join(name);
-        let cannot = |error: std::io::Error| {
-            Failure::unavailable(format!("cannot make the folder `{}`", path.display())).caused_by(&error)
-        };
-        std::fs::create_dir_all(&path).map_err(cannot)?;
-        Ok(LocalWorkspaces { path })
-    }
-}
-
-impl Drop for LocalWorkspaces {
-    fn drop(&mut self) {
-        // What is left is found by its name; there is nobody to tell any more.
-        let _ = std::fs::remove_dir_all(&self.path);
     }
 }
 

@@ -19,9 +19,10 @@ use crate::commands::CommandContext;
 use crate::config::folders;
 use crate::config::settings::Settings;
 use crate::engine::{
-    LOCAL_END_WAIT, LocalWorkspaces, RunningCoordinator, RunningWorker, coordinator_settings, worker_settings,
+    LOCAL_END_WAIT, RunningCoordinator, RunningWorker, coordinator_settings, worker_settings,
 };
 use crate::failure::Failure;
+use crate::local_workspaces::LocalWorkspaces;
 use crate::private_redis::{PrivateRedis, PrivateRedisPlan};
 
 /// A cluster in this process.

@@ -19,6 +19,7 @@ mod ids;
 mod letters;
 mod live;
 mod local_run;
+mod local_workspaces;
 mod logging;
 mod output;
 mod private_redis;

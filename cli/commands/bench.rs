@@ -16,9 +16,10 @@ use crate::bench::shape::{GraphShape, shaped_plan};
 use crate::catalogue::local_agents;
 use crate::cluster::{DAEMON_PATIENCE, connect, open_store, store_failure, store_options};
 use crate::config::settings::Settings;
-use crate::engine::{LOCAL_END_WAIT, LocalWorkspaces, RunningWorker, worker_settings};
+use crate::engine::{LOCAL_END_WAIT, RunningWorker, worker_settings};
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::local_workspaces::LocalWorkspaces;
 use crate::output::shape::{Column, Field, Shape};
 use crate::private_redis::{PrivateRedis, PrivateRedisPlan};
 
