@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use indexmap::IndexMap;
+use maestro_coordinator::automatic::AutomaticSettings;
 use maestro_coordinator::service::{CoordinatorSettings, CoordinatorWires, run_coordinator};
 use maestro_model::agent_type::AgentType;
 use maestro_model::ids::AgentSlug;
@@ -66,6 +67,11 @@ pub(crate) fn coordinator_settings(settings: &Settings) -> CoordinatorSettings {
             age: settings.run_retention(),
             runs: FINISHED_RUNS_MAX,
             bytes: settings.run_bytes(),
+        },
+        snapshots: AutomaticSettings {
+            interval: settings.snapshot_interval(),
+            folder: settings.snapshot_dir(),
+            retention: settings.snapshot_retention(),
         },
         state_ttl: settings.state_ttl(),
         version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -3,8 +3,11 @@
 //! What is kept are logs and results, as files in the data folder.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use indexmap::IndexMap;
+use maestro_coordinator::automatic::AutomaticSettings;
+use maestro_coordinator::service::CoordinatorSettings;
 use maestro_model::agent_type::AgentType;
 use maestro_model::ids::{AgentSlug, Attempt, RunId};
 use maestro_model::plan::Plan;
@@ -55,7 +58,15 @@ impl LocalCluster {
         let workspaces = LocalWorkspaces::make(settings)?;
         let mut worker_settings =
             WorkerSettings { workspace_root: workspaces.path.clone(), ..worker_settings(settings, agents) };
-        let coordinator = RunningCoordinator::start(coordinator_settings(settings), store.clone());
+        let coordinator_settings = CoordinatorSettings {
+            // Nobody goes back to a run of a moment.
+            snapshots: AutomaticSettings {
+                interval: Duration::ZERO,
+                ..coordinator_settings(settings).snapshots
+            },
+            ..coordinator_settings(settings)
+        };
+        let coordinator = RunningCoordinator::start(coordinator_settings, store.clone());
         let (worker, ready) = RunningWorker::start(worker_settings.clone(), options).await?;
         worker_settings.confinement = ready.confinement;
         let data = folders::data_folder(&surroundings);

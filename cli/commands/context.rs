@@ -12,6 +12,7 @@ use crate::config::variables;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::printer::Printer;
+use crate::output::progress::ProgressLine;
 
 /// Where an agent's processes find the socket of their worker.
 const SOCKET_VARIABLE: &str = "MAESTRO_SOCKET";
@@ -36,6 +37,14 @@ impl CommandContext {
     /// The environment, folder and user of this process.
     pub(crate) fn surroundings(&self) -> Result<Surroundings, Failure> {
         Surroundings::of_process()
+    }
+
+    /// A bar for what takes a while, where somebody watches.
+    ///
+    /// # Errors
+    /// 2 if the surroundings cannot be read.
+    pub(crate) fn progress(&self) -> Result<ProgressLine, Failure> {
+        Ok(ProgressLine::begin(&self.printer, &self.surroundings()?))
     }
 
     /// All settings. Asked for by the commands that need them, not before.

@@ -14,6 +14,7 @@ mod events;
 mod monitor;
 pub(crate) mod queue;
 mod redis;
+mod shutdown;
 mod state;
 pub(crate) mod task;
 mod up;
@@ -69,6 +70,8 @@ pub(crate) enum Command {
     Monitor(monitor::MonitorCommand),
     /// Start a whole cluster on this host
     Up(up::UpArgs),
+    /// Stop intake and end every agent
+    Shutdown(shutdown::ShutdownArgs),
     /// Check Redis, cluster, agent types and this host
     Doctor(doctor::DoctorArgs),
     /// Measure this cluster
@@ -121,6 +124,7 @@ fn dispatch(command: Command, context: &CommandContext) -> Outcome {
         Command::Coordinator(command) => coordinator::run(command, context),
         Command::Monitor(command) => monitor::run(command, context),
         Command::Up(args) => up::run(&args, context),
+        Command::Shutdown(args) => shutdown::run(&args, context),
         Command::Doctor(args) => doctor::run(&args, context),
         Command::Bench(args) => bench::run(&args, context),
         Command::Config(command) => config::run(command, context),

@@ -84,31 +84,43 @@ pub(crate) fn run(args: &UpArgs, context: &CommandContext) -> Outcome {
         context
             .printer
             .note("the cluster is up: run something with `maestro workflow run hello`, end it with Ctrl-C");
-        let broke = wait(redis.as_ref(), &mut interruptions).await;
-        let ended = end_all(&mut workers, &mut coordinator, &mut interruptions, broke.is_some()).await;
+        let why = wait(redis.as_ref(), &mut coordinator, &mut interruptions).await;
+        let ended = end_all(&mut workers, &mut coordinator, &mut interruptions, &why).await;
         if let Some(redis) = redis {
             redis.stop();
         }
-        match broke {
-            Some(failure) => Err(failure),
-            None => ended.map(|()| Exit::Done),
+        match why {
+            UpEnd::RedisGone(failure) => Err(failure),
+            UpEnd::Interrupted | UpEnd::CoordinatorEnded(_) => ended.map(|()| Exit::Done),
         }
     })
 }
 
-/// Until somebody wants it to end, or Redis is gone: that is a failure.
-async fn wait(redis: Option<&PrivateRedis>, interruptions: &mut Interruptions) -> Option<Failure> {
-    match redis {
-        None => {
-            interruptions.next().await;
-            None
+/// Why a cluster ends.
+enum UpEnd {
+    /// Somebody at this process wants it to.
+    Interrupted,
+    /// Its coordinator has ended, as `maestro shutdown --workers` tells it to; with how it ended.
+    CoordinatorEnded(Result<(), Failure>),
+    /// Redis is gone: that is a failure.
+    RedisGone(Failure),
+}
+
+async fn wait(
+    redis: Option<&PrivateRedis>,
+    coordinator: &mut RunningCoordinator,
+    interruptions: &mut Interruptions,
+) -> UpEnd {
+    let redis_ends = async {
+        match redis {
+            Some(redis) => redis.ended().await,
+            None => std::future::pending().await,
         }
-        Some(redis) => {
-            tokio::select! {
-                () = interruptions.next() => None,
-                how = redis.ended() => Some(Failure::unavailable("the private redis ended").cause(how)),
-            }
-        }
+    };
+    tokio::select! {
+        () = interruptions.next() => UpEnd::Interrupted,
+        ended = coordinator.ended() => UpEnd::CoordinatorEnded(ended),
+        how = redis_ends => UpEnd::RedisGone(Failure::unavailable("the private redis ended").cause(how)),
     }
 }
 
@@ -117,8 +129,9 @@ async fn end_all(
     workers: &mut [RunningWorker],
     coordinator: &mut RunningCoordinator,
     interruptions: &mut Interruptions,
-    at_once: bool,
+    why: &UpEnd,
 ) -> Result<(), Failure> {
+    let at_once = matches!(why, UpEnd::RedisGone(_));
     for worker in workers.iter() {
         worker.terminate();
         if at_once {
@@ -140,6 +153,9 @@ async fn end_all(
                 () = interruptions.next() => workers.iter().for_each(RunningWorker::terminate),
             }
         }
+    }
+    if let UpEnd::CoordinatorEnded(ended) = why {
+        return result.and(ended.clone());
     }
     coordinator.terminate();
     result.and(coordinator.ended().await)

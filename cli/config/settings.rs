@@ -194,6 +194,11 @@ impl Settings {
         self.duration(variables::SNAPSHOT_RETENTION)
     }
 
+    /// Time between two snapshots that nobody asks for; nothing = there are none.
+    pub(crate) fn snapshot_interval(&self) -> Duration {
+        self.duration(variables::SNAPSHOT_INTERVAL)
+    }
+
     /// Time between SIGTERM and SIGKILL of an agent.
     pub(crate) fn grace_period(&self) -> Duration {
         self.duration(variables::GRACE_PERIOD)

@@ -112,6 +112,8 @@ variables! {
         "where snapshots go; by default below the data folder if that is not writable";
     SNAPSHOT_RETENTION "MAESTRO_SNAPSHOT_RETENTION" "snapshot_retention" ValueKind::Retention, "7d",
         "how long snapshots are kept; a bare number is days";
+    SNAPSHOT_INTERVAL "MAESTRO_SNAPSHOT_INTERVAL" "snapshot_interval" ValueKind::Delay, "0s",
+        "time between two snapshots that the leading coordinator takes by itself; 0 = none";
     RUN_RETENTION "MAESTRO_RUN_RETENTION" "run_retention" ValueKind::Retention, "7d",
         "how long finished runs are kept, at most 10,000; a bare number is days";
     RUN_BYTES "MAESTRO_RUN_BYTES" "run_bytes" ValueKind::Size, "1GiB",

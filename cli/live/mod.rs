@@ -24,4 +24,5 @@ mod tests;
 
 pub(crate) use display::RunDisplay;
 pub(crate) use event::{StepEvent, StepEventKind};
+pub(crate) use screen::can_move_cursor;
 pub(crate) use view::{RunEnd, RunView, StepPlan};

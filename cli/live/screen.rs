@@ -77,7 +77,7 @@ pub(crate) fn frame_size() -> FrameSize {
 }
 
 /// Whether the terminal can move its cursor.
-pub(super) fn can_move_cursor(surroundings: &Surroundings) -> bool {
+pub(crate) fn can_move_cursor(surroundings: &Surroundings) -> bool {
     surroundings.variable("TERM").ok().flatten().is_some_and(|name| name != "dumb")
 }
 

@@ -7,5 +7,6 @@ pub(crate) mod foreign;
 pub(crate) mod format;
 pub(crate) mod moment;
 pub(crate) mod printer;
+pub(crate) mod progress;
 pub(crate) mod shape;
 pub(crate) mod tone;

@@ -1,20 +1,21 @@
-//! The coordinator as a process: one loop for its lease and duties, one for steps it carries out itself.
+//! The coordinator as a process: one loop for its lease and duties, one for steps it carries out itself (`expander`).
 
-use std::collections::VecDeque;
+mod expander;
+
+use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 use maestro_model::ids::Incarnation;
-use maestro_model::plan::QueueName;
-use maestro_store::brought::{ReadyGrant, make_ready};
-use maestro_store::duties::{EXPAND_ITEMS_MAX, Expansion, Leadership, RetentionPolicy, SWEEP_ITEMS_MAX};
+use maestro_model::mailbox::{WorkerAnswer, WorkerQuestion};
+use maestro_store::duties::{Leadership, RetentionPolicy, SWEEP_ITEMS_MAX};
 use maestro_store::freezing::Thawed;
-use maestro_store::step::{Ending, Grant, StepReport, StepRequest};
 use maestro_store::worker::{AboutProcess, ProcessRole, ProcessStatus};
 use maestro_store::{Refusal, Store, StoreError};
 use maestro_vitals::pulse::Pulse;
 use tokio::sync::watch;
 
-use crate::expansion::{ExpansionPlan, expand, too_many};
+use self::expander::Expander;
+use crate::automatic::{AutomaticSettings, AutomaticSnapshots};
 use crate::health::{ChangeKind, HealthChange, HealthFacts, HealthWatch, problems};
 use crate::restoring::finish_abandoned;
 
@@ -32,14 +33,12 @@ const COLLECT_RUNS_MAX: usize = 100;
 const HEALTH_EVERY: Duration = Duration::from_secs(30);
 /// How often it is looked whether a restore was left unfinished.
 const RESTORE_LOOK_EVERY: Duration = Duration::from_secs(5);
-/// Longest wait for a bell.
-const BELL_WAIT: Duration = Duration::from_secs(5);
 /// Pause after Redis did not answer.
 const TROUBLE_PAUSE: Duration = Duration::from_millis(500);
 /// Longest such pause.
 const TROUBLE_PAUSE_MAX: Duration = Duration::from_secs(10);
-/// Steps expanded at one time.
-const STEPS_AT_ONCE: usize = 8;
+/// Questions fetched at one time.
+const LETTERS_AT_ONCE: NonZeroUsize = NonZeroUsize::new(16).expect("it is not 0");
 
 /// How a coordinator is set up.
 #[derive(Debug, Clone)]
@@ -52,6 +51,8 @@ pub struct CoordinatorSettings {
     pub lease: Duration,
     /// What is collected.
     pub retention: RetentionPolicy,
+    /// When it takes snapshots by itself.
+    pub snapshots: AutomaticSettings,
     /// Time to live of published values.
     pub state_ttl: Duration,
     /// The version that is shown.
@@ -80,7 +81,7 @@ impl CoordinatorWires {
     }
 }
 
-/// Runs a coordinator until `stop` says so.
+/// Runs a coordinator until `stop` says so, or somebody asks it by letter to end.
 ///
 /// # Errors
 /// If Redis refuses it at the start; later troubles are survived.
@@ -104,7 +105,7 @@ pub async fn run_coordinator(
         };
         let expander = Expander::new(store_now, settings_now, current.clone());
         tokio::select! {
-            () = duties.run() => {}
+            end = duties.run() => if end == DutyEnd::ToldToEnd { break },
             () = expander.run() => {}
             _ = stop.wait_for(|stopped| *stopped) => break,
         }
@@ -178,6 +179,15 @@ async fn attach(store: &Store, settings: &CoordinatorSettings) -> Result<Incarna
     Ok(incarnation)
 }
 
+/// Why nobody does the duties any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum DutyEnd {
+    /// The cluster is another one.
+    ClusterGone,
+    /// Somebody wants this coordinator to end.
+    ToldToEnd,
+}
+
 struct Duties {
     store: Store,
     settings: CoordinatorSettings,
@@ -188,20 +198,24 @@ struct Duties {
 }
 
 impl Duties {
-    /// Until the cluster is another one.
-    async fn run(mut self) {
+    /// Until the cluster is another one, or somebody asks for an end.
+    async fn run(mut self) -> DutyEnd {
         let mut next_beat = Instant::now();
         let mut next_lead = Instant::now();
         let mut next_collect = Instant::now();
         let mut next_look = Instant::now();
         let mut next_health = Instant::now();
+        let mut snapshots = AutomaticSnapshots::new(self.settings.snapshots.clone());
         loop {
             self.wires.turn.turn();
             if Instant::now() >= next_beat {
                 next_beat = Instant::now() + self.settings.heartbeat.mul_f64(rand::random_range(0.8..1.0));
                 if !self.beat().await {
-                    return;
+                    return DutyEnd::ClusterGone;
                 }
+            }
+            if self.is_told_to_end().await {
+                return DutyEnd::ToldToEnd;
             }
             if Instant::now() >= next_lead {
                 next_lead = Instant::now() + LEADER_RENEWAL;
@@ -223,6 +237,7 @@ impl Duties {
                     next_health = Instant::now() + HEALTH_EVERY;
                     self.look_after_health().await;
                 }
+                snapshots.tick(&self.store).await;
             }
             tokio::time::sleep(SWEEP_EVERY.mul_f64(rand::random_range(0.8..1.0))).await;
         }
@@ -245,6 +260,32 @@ impl Duties {
             Err(error) => tracing::warn!("no answer to a beat: {error}"),
         }
         true
+    }
+
+    /// Whether somebody wants this coordinator to end; what else it is asked it does not understand.
+    async fn is_told_to_end(&self) -> bool {
+        let incarnation = self.current.borrow().clone();
+        let letters = match self.store.take_questions(&incarnation, LETTERS_AT_ONCE).await {
+            Ok(letters) => letters,
+            Err(error) => {
+                tracing::debug!("cannot see what is asked: {error}");
+                return false;
+            }
+        };
+        let mut ends = false;
+        for letter in letters {
+            let answer = match letter.question {
+                Some(WorkerQuestion::Drain { .. }) => {
+                    let already = std::mem::replace(&mut ends, true);
+                    WorkerAnswer::Draining { already }
+                }
+                _ => WorkerAnswer::NotUnderstood,
+            };
+            if let Err(error) = self.store.answer_question(&letter.id, &answer).await {
+                tracing::warn!("an answer did not reach redis: {error}");
+            }
+        }
+        ends
     }
 
     async fn lead(&mut self) {
@@ -337,156 +378,5 @@ impl Duties {
                 return;
             }
         }
-    }
-}
-
-/// Carries out `foreach` steps whose list is only known now.
-///
-/// What was claimed and not carried out, and what was not reported yet, is kept through every error:
-/// a step that this coordinator holds and has forgotten would wait for as long as it lives.
-struct Expander {
-    store: Store,
-    settings: CoordinatorSettings,
-    current: watch::Sender<Incarnation>,
-    next_request: u64,
-    claimed_by: Option<Incarnation>,
-    grants: VecDeque<Grant>,
-    reports: Vec<StepReport>,
-    unanswered: Option<StepRequest>,
-}
-
-impl Expander {
-    fn new(store: Store, settings: CoordinatorSettings, current: watch::Sender<Incarnation>) -> Expander {
-        Expander {
-            store,
-            settings,
-            current,
-            next_request: 1,
-            claimed_by: None,
-            grants: VecDeque::new(),
-            reports: Vec::new(),
-            unanswered: None,
-        }
-    }
-
-    async fn run(mut self) {
-        loop {
-            if let Err(error) = self.serve().await {
-                // Held still for a snapshot: what is owed is said afterwards.
-                if matches!(error, StoreError::Refused(Refusal::Paused)) {
-                    tokio::time::sleep(TROUBLE_PAUSE).await;
-                    continue;
-                }
-                tracing::warn!("cannot expand steps: {error}");
-                tokio::time::sleep(TROUBLE_PAUSE).await;
-            }
-        }
-    }
-
-    async fn serve(&mut self) -> Result<(), StoreError> {
-        let mut bells = self.store.bells(BELL_WAIT).await?;
-        loop {
-            // Claim once before every wait: a token may have been lost with the last connection.
-            while self.turn().await? {}
-            let incarnation = self.current.borrow().clone();
-            bells.wait(&incarnation, &[QueueName::expand()]).await?;
-        }
-    }
-
-    /// Carries out what is claimed, reports and claims. False if there was nothing to do.
-    async fn turn(&mut self) -> Result<bool, StoreError> {
-        let incarnation = self.current.borrow().clone();
-        if self.claimed_by.as_ref() != Some(&incarnation) {
-            // What another incarnation held is queued again by now.
-            self.grants.clear();
-            self.reports.clear();
-            self.unanswered = None;
-            self.claimed_by = Some(incarnation.clone());
-        }
-        while let Some(grant) = self.grants.front().cloned() {
-            self.reports.extend(self.carry_out(grant).await?);
-            self.grants.pop_front();
-        }
-        let reports = self.reports.len();
-        let request = match self.unanswered.take() {
-            Some(request) => request,
-            None => self.next_request(),
-        };
-        match self.store.step(&incarnation, &request).await {
-            Ok(reply) => {
-                self.grants.extend(reply.grants);
-                Ok(reports > 0 || !self.grants.is_empty())
-            }
-            Err(error) => {
-                self.unanswered = Some(request);
-                Err(error)
-            }
-        }
-    }
-
-    fn next_request(&mut self) -> StepRequest {
-        self.next_request += 1;
-        StepRequest {
-            lane: 0,
-            request_id: self.next_request,
-            want: STEPS_AT_ONCE,
-            queues: vec![QueueName::expand()],
-            reports: std::mem::take(&mut self.reports),
-            state_ttl_ms: self.settings.state_ttl.as_millis() as u64,
-        }
-    }
-
-    async fn carry_out(&self, grant: Grant) -> Result<Option<StepReport>, StoreError> {
-        let handler = self.is_handler(&grant).await?;
-        let (known, groups) = match self.store.grant_parts(&grant).await {
-            Ok(parts) => parts,
-            Err(StoreError::Refused(Refusal::NotFound { .. })) => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let Ok(ready) = make_ready(grant.clone(), Some(&known), groups) else {
-            return Ok(Some(empty_report(&grant, Ending::Returned { host_failed: false })));
-        };
-        match expand(&ready, handler) {
-            ExpansionPlan::Report(report) => Ok(Some(report)),
-            ExpansionPlan::Items(items) => self.store_items(&ready, &items).await,
-        }
-    }
-
-    async fn is_handler(&self, grant: &Grant) -> Result<bool, StoreError> {
-        let task = self.store.task(&grant.task).await?;
-        Ok(task.record.is_some_and(|record| record.flags.contains('H')))
-    }
-
-    async fn store_items(
-        &self,
-        ready: &ReadyGrant,
-        items: &[String],
-    ) -> Result<Option<StepReport>, StoreError> {
-        let incarnation = self.current.borrow().clone();
-        let (task, attempt) = (&ready.grant.task, ready.grant.attempt);
-        let limit = ready.grant.own.max_parallel;
-        let total = items.len();
-        let mut offset = 0;
-        loop {
-            let portion = &items[offset..total.min(offset + EXPAND_ITEMS_MAX)];
-            match self.store.expand(&incarnation, task, attempt, total, offset, limit, portion).await? {
-                Expansion::Stored => offset += portion.len(),
-                Expansion::Stale => return Ok(None),
-                Expansion::TooMany { tasks } => return Ok(Some(too_many(ready, total, tasks))),
-            }
-            if offset >= total {
-                return Ok(None);
-            }
-        }
-    }
-}
-
-fn empty_report(grant: &Grant, ending: Ending) -> StepReport {
-    StepReport {
-        task: grant.task.clone(),
-        attempt: grant.attempt,
-        ending,
-        output: String::new(),
-        publish: Vec::new(),
     }
 }

@@ -121,7 +121,14 @@ pub enum WorkerQuestion {
         /// Which.
         folders: Vec<StagedFolder>,
     },
-    /// Take no new tasks, and end when the running ones have.
+    /// End all agents that run; their tasks go back to their queues, and no attempt is counted.
+    EndAgents {
+        /// From SIGTERM to SIGKILL, ms; of an agent that is being ended already the shorter time counts.
+        grace_ms: u64,
+    },
+    /// Remove workspaces that nothing needs any more and that are older than the retention time, now.
+    RemoveOldWorkspaces,
+    /// Take no new tasks, and end when the running ones have. A coordinator ends at once.
     Drain {
         /// When running tasks are ended, ms from now; none = the worker's own deadline.
         deadline_ms: Option<u64>,
@@ -282,6 +289,18 @@ pub enum WorkerAnswer {
         kept: Vec<WorkspaceFacts>,
         /// Whether there are more: ask again.
         more: bool,
+    },
+    /// To `EndAgents`: they have been told to.
+    Ending {
+        /// How many agents ran.
+        agents: u64,
+    },
+    /// To `RemoveOldWorkspaces`.
+    RemovedOld {
+        /// How many went.
+        removed: u64,
+        /// How many were due, and stay for a git tree with uncommitted work.
+        kept: u64,
     },
     /// To `Drain`.
     Draining {

@@ -1,6 +1,7 @@
-//! Pausing the cluster and letting it go on: while it is paused nothing new is claimed, all else goes on.
+//! Pausing the cluster, stopping it, and letting it go on: while it is paused nothing new is claimed, all else goes on;
+//! while it is stopped nothing is submitted either.
 //!
-//! A freeze for a snapshot and the shutdown of a cluster are modes as well; who makes them is not here.
+//! A freeze for a snapshot is a mode as well; who makes it is not here, nor who ends agents when a cluster is stopped.
 
 use crate::cell::{Reply, Store, decode};
 use crate::error::{Refusal, StoreError};
@@ -40,6 +41,15 @@ impl Store {
     /// `WrongMode` if the cluster is frozen or shut down; `TooLarge` for a long note.
     pub async fn pause(&self, note: &str, by: &str) -> Result<ModeAnswer, StoreError> {
         self.set_mode("paused", note, by).await
+    }
+
+    /// Nothing is claimed and nothing is submitted from now on, until somebody says `resume` or a snapshot is
+    /// restored. Agents that run go on. `note` and `by` are for people.
+    ///
+    /// # Errors
+    /// `WrongMode` or `Frozen` if the cluster is frozen; `TooLarge` for a long note.
+    pub async fn stop_intake(&self, note: &str, by: &str) -> Result<ModeAnswer, StoreError> {
+        self.set_mode("stopped", note, by).await
     }
 
     /// Claims go on, after a pause or a shutdown.

@@ -84,6 +84,7 @@ fn a_table_names_what_differs_from_the_default() {
     state_ttl            1d                        default
     snapshot_dir         /s                        environment
     snapshot_retention   7d                        default
+    snapshot_interval    0s                        default
     run_retention        14d                       [FOLDER]/here/maestro.yaml:2
     run_bytes            512MiB                    [FOLDER]/here/maestro.yaml:3
     failsafe_mode        false                     default

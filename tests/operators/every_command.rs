@@ -29,7 +29,7 @@ const LISTS: [&str; 11] = [
     "workspace list",
 ];
 /// Calls in the order in which they are made: for people, then for programs.
-const CALLS: [(&str, &str); 62] = [
+const CALLS: [(&str, &str); 64] = [
     ("version", "version"),
     ("config show", "config show --origin"),
     ("config reset --to-default", "config reset --to-default"),
@@ -88,6 +88,8 @@ const CALLS: [(&str, &str); 62] = [
     ("state verify one.tar.gz", "state verify one.tar.gz"),
     ("state diff one.tar.gz", "state diff one.tar.gz"),
     ("state restore one.tar.gz --dry-run", "state restore one.tar.gz --dry-run"),
+    ("shutdown --no-safety-copy", "shutdown --keep"),
+    ("state rollback one.tar.gz", "state rollback two.tar.gz --skip-verify"),
     ("doctor", "doctor"),
     ("doctor --agent painter", "doctor --agent painter"),
     ("bench --tasks 20", "bench --tasks 20"),

@@ -1,6 +1,7 @@
-//! Snapshots of clusters of real processes: taking them, and going back to them.
+//! Snapshots of clusters of real processes: taking them, and going back to them; and clusters that are shut down.
 
 mod restoring;
+mod stopping;
 #[path = "../support/mod.rs"]
 mod support;
 mod taking;

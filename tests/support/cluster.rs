@@ -167,6 +167,8 @@ impl TestCluster {
         command.env("HOME", below("home")).env("TMPDIR", below("tmp"));
         command.env("XDG_RUNTIME_DIR", below("run")).env("XDG_CONFIG_HOME", below("config"));
         command.env("XDG_DATA_HOME", below("data"));
+        // Whoever may write to the default place shares it with everybody on the host.
+        command.env("MAESTRO_SNAPSHOT_DIR", below("data").join("snapshots"));
         command.env("MAESTRO_REDIS_URL", redis_url).env("MAESTRO_NAMESPACE", NAMESPACE);
         command.env("MAESTRO_WORKSPACE_ROOT", self.root());
         let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("agents.d");

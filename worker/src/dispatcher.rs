@@ -192,6 +192,7 @@ impl Dispatcher {
             WorkerEvent::AgentsHere(agents) => self.on_agents_here(agents),
             WorkerEvent::ProbePassed(part) => self.on_probe_passed(&part, &mut actions),
             WorkerEvent::RunsBound(count) => self.on_runs_bound(count, &mut actions),
+            WorkerEvent::EndAgents(grace) => self.on_end_agents(grace, &mut actions),
             WorkerEvent::Terminate => self.on_terminate(&mut actions),
             WorkerEvent::Drain(order) => self.on_drain(order, &mut actions),
             WorkerEvent::DrainDeadline(number) => self.on_drain_deadline(number, &mut actions),

@@ -70,6 +70,8 @@ pub enum WorkerEvent {
     RunsBound(usize),
     /// For a freeze, all agents stand still; their ends, as far as there were any, came before this.
     AgentsStill(FreezeId),
+    /// All agents are to end, with this grace; the worker goes on.
+    EndAgents(Duration),
     /// Somebody wants the worker to end.
     Terminate,
     /// Somebody wants it to end by and by.
@@ -113,6 +115,8 @@ pub enum WorkerAction {
     Launch(Box<Rendered>),
     /// End an attempt that was launched.
     EndAttempt(AttemptKey, EndCause),
+    /// End an attempt that was launched, so that it is given back, with a grace of its own.
+    EndAttemptWithin(AttemptKey, Duration),
     /// Compare what is held and was reported with what Redis remembers.
     Recover,
     /// Attach as a new incarnation.

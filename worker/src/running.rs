@@ -201,6 +201,14 @@ impl RunningAttempts {
             EndCause::Discard => handle.stop_now(StopKind::Return),
         }
     }
+
+    /// Ends an attempt with a grace of its own, so that its task is given back.
+    pub fn end_within(&self, key: &AttemptKey, grace: Duration) {
+        let live = self.live.lock().expect("no holder panics");
+        if let Some(LiveAttempt { handle, .. }) = live.get(key) {
+            handle.stop_within(StopKind::Return, grace);
+        }
+    }
 }
 
 /// Adds what earlier attempts have taken of the model, as the record of the last one says. Without an answer the

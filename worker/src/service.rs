@@ -272,6 +272,7 @@ impl Service {
             name: self.name.name.clone(),
             root: self.root.clone(),
             live: self.running.live(),
+            held: self.dispatcher.held_attempts(),
             standstill: self.running.standstill(),
             status: self.status.clone(),
             store: store(),
@@ -340,6 +341,7 @@ impl Service {
                 self.running.launch(*rendered);
             }
             WorkerAction::EndAttempt(key, cause) => self.running.end(&key, cause),
+            WorkerAction::EndAttemptWithin(key, grace) => self.running.end_within(&key, grace),
             WorkerAction::Recover => self.recover(),
             WorkerAction::Reattach => self.reattach(),
             WorkerAction::Serve(types) => self.beats.send_modify(|topic| topic.types = types),

@@ -16,7 +16,7 @@ use crate::letters::find_worker;
 
 /// Assigns each; what is so already stays.
 pub(super) fn run(snapshot: &Path, context: &CommandContext) -> Outcome {
-    let archive = open_verified(snapshot)?;
+    let archive = open_verified(snapshot, context)?;
     context.block_on(0, async {
         let store = open_store(&context.settings()?).await?;
         let overview = AgentOverview::read(&store).await?;

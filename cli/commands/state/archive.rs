@@ -2,16 +2,20 @@
 
 use std::path::Path;
 
-use maestro_coordinator::archive::{ArchiveReadError, VerifiedArchive, verify_archive};
+use maestro_coordinator::archive::{ArchiveReadError, ReadProgress, VerifiedArchive, verify_archive};
 
+use crate::commands::CommandContext;
 use crate::failure::Failure;
 
 /// Reads every byte of it.
 ///
 /// # Errors
 /// 65 if it is refused, 66 if there is no such file, 1 if the disk fails.
-pub(crate) fn open_verified(path: &Path) -> Result<VerifiedArchive, Failure> {
-    verify_archive(path, &mut |_| {}).map_err(|error| archive_failure(path, &error))
+pub(crate) fn open_verified(path: &Path, context: &CommandContext) -> Result<VerifiedArchive, Failure> {
+    let mut line = context.progress()?;
+    let mut on_progress =
+        |progress: ReadProgress| line.show("reading the archive", progress.done, Some(progress.total));
+    verify_archive(path, &mut on_progress).map_err(|error| archive_failure(path, &error))
 }
 
 /// What a command says of an archive that cannot be read.

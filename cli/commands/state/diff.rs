@@ -6,8 +6,8 @@ use clap::Args;
 use maestro_coordinator::restoring::plan_restore;
 
 use super::archive::open_verified;
+use super::going_back::restore_failure;
 use super::plan_entry::{PLAN_ROWS, PlanEntry, subject_of};
-use super::restore::restore_failure;
 use crate::cluster::open_store;
 use crate::commands::{CommandContext, Outcome};
 use crate::exit::Exit;
@@ -26,7 +26,7 @@ pub(crate) struct StateDiffArgs {
 
 /// Compares.
 pub(crate) fn run(args: &StateDiffArgs, context: &CommandContext) -> Outcome {
-    let archive = open_verified(&args.file)?;
+    let archive = open_verified(&args.file, context)?;
     context.block_on(0, async {
         let store = open_store(&context.settings()?).await?;
         let plan = plan_restore(&store, &archive).await;

@@ -4,17 +4,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use maestro_coordinator::snapshot::{
-    SnapshotError, SnapshotFolder, SnapshotProgress, SnapshotRequest, TakenSnapshot, take_snapshot,
-};
+use maestro_coordinator::agent_conditions::failed_agents;
+use maestro_coordinator::snapshot::{SnapshotError, SnapshotFolder, SnapshotRequest, TakenSnapshot, stamp};
 use maestro_model::duration::parse_duration;
 use maestro_model::snapshot::WorkerCoverage;
 use maestro_store::Store;
 use maestro_store::watching::SnapshotNote;
 use serde::Serialize;
-use tokio::sync::watch;
 
-use crate::agents::{AgentCondition, AgentOverview, who_asks};
+use super::snapshot_progress::take_shown;
+use crate::agents::who_asks;
 use crate::cluster::open_store;
 use crate::commands::{CommandContext, Outcome};
 use crate::exit::Exit;
@@ -111,22 +110,18 @@ async fn take(args: &StateSnapshotArgs, deadline: Duration, context: &CommandCon
     let folder = SnapshotFolder::open(&settings.snapshot_dir());
     let folder = folder.map_err(|error| snapshot_failure(&error))?;
     let output = output_of(args, &folder)?;
-    let overview = AgentOverview::read(&store).await?;
-    let is_failed = |agent| matches!(overview.condition(agent), AgentCondition::Failed(_));
-    let failed = overview.assigned.values().filter(|agent| is_failed(agent));
     let request = SnapshotRequest {
         output,
         label: args.label.clone(),
         include_logs: args.include_logs,
         by: who_asks(&context.surroundings()?),
         deadline,
-        failed_agents: failed.map(|agent| agent.id.to_string()).collect(),
+        failed_agents: failed_agents(&store).await?,
     };
-    let progress = watch::Sender::new(SnapshotProgress::default());
-    let taken = take_snapshot(&store, &request, &progress).await.map_err(|error| snapshot_failure(&error))?;
-    let is_good = !taken.manifest.partial && request.failed_agents.is_empty();
-    let latest = folder.make_latest(&taken.path, is_good).map_err(|error| snapshot_failure(&error))?;
-    if is_good {
+    let taken = take_shown(&store, &request, context).await.map_err(|error| snapshot_failure(&error))?;
+    let latest =
+        folder.make_latest(&taken.path, taken.is_good()).map_err(|error| snapshot_failure(&error))?;
+    if taken.is_good() {
         note_for_watchers(&store, &taken, context).await;
     }
     let record = record_of(&taken, latest);
@@ -158,11 +153,6 @@ fn output_of(args: &StateSnapshotArgs, folder: &SnapshotFolder) -> Result<PathBu
         return Ok(folder.named(&stamp(now_ms())));
     }
     Ok(output.clone())
-}
-
-/// `20261120T160203Z`
-pub(super) fn stamp(unix_ms: u64) -> String {
-    rfc3339(unix_ms / 1000 * 1000).replace(['-', ':'], "")
 }
 
 fn record_of(taken: &TakenSnapshot, latest: bool) -> SnapshotRecord {

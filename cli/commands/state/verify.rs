@@ -108,7 +108,7 @@ const SHAPE: Shape<VerifiedEntry> = Shape {
 
 /// Verifies it.
 pub(crate) fn run(args: &StateVerifyArgs, context: &CommandContext) -> Outcome {
-    let archive = open_verified(&args.file)?;
+    let archive = open_verified(&args.file, context)?;
     if archive.links_out.0 > 0 {
         let (count, first) = (archive.links_out.0, archive.links_out.1.first().cloned().unwrap_or_default());
         context

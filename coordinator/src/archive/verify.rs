@@ -4,8 +4,8 @@ use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use maestro_model::snapshot::{
-    AGENTS_FILE_VERSION, AgentsFile, ArchiveFault, ArchivedFile, ArchivedKind, EntryPath, EntryPlace,
-    FileDigest, Manifest, RedisIndex, SnapshotPart, TreeDigest, WorkspaceKey, WorkspaceRole,
+    AGENTS_FILE_VERSION, AgentsFile, ArchiveFault, ArchivedFile, ArchivedKind, ArchivedWorkspace, EntryPath,
+    EntryPlace, FileDigest, Manifest, RedisIndex, SnapshotPart, TreeDigest, WorkspaceKey, WorkspaceRole,
 };
 use sha2::{Digest, Sha256};
 
@@ -19,7 +19,8 @@ const AGENTS_BYTES_MAX: u64 = 32 << 20;
 /// Links that lead out of their workspace and are named; the others are counted.
 const LINKS_NAMED_MAX: usize = 20;
 
-/// An archive in which every byte is as it was written.
+/// An archive in which every byte is as it was written; of one from `read_outline` the bytes of workspaces were not
+/// read.
 #[derive(Debug, Clone)]
 pub struct VerifiedArchive {
     /// Where it is.
@@ -93,7 +94,7 @@ pub fn verify_archive(
 
 /// The parts that are read whole.
 #[derive(Default)]
-struct Parts {
+pub(super) struct Parts {
     manifest: Option<Manifest>,
     index: Option<RedisIndex>,
     agents: Option<AgentsFile>,
@@ -101,7 +102,7 @@ struct Parts {
 }
 
 impl Parts {
-    fn read(
+    pub(super) fn read(
         &mut self,
         part: SnapshotPart,
         name: &EntryPath,
@@ -144,11 +145,17 @@ impl Parts {
         Ok(())
     }
 
-    fn all(self) -> Result<(Manifest, RedisIndex, AgentsFile), ArchiveFault> {
-        let manifest = self.manifest.ok_or_else(|| missing("maestro/manifest.json"))?;
+    fn all(mut self) -> Result<(Manifest, RedisIndex, AgentsFile), ArchiveFault> {
+        let manifest = self.manifest.take().ok_or_else(|| missing("maestro/manifest.json"))?;
+        let (index, agents) = self.front()?;
+        Ok((manifest, index, agents))
+    }
+
+    /// Those before the workspaces.
+    pub(super) fn front(self) -> Result<(RedisIndex, AgentsFile), ArchiveFault> {
         let index = self.index.ok_or_else(|| missing("maestro/redis/index.json"))?;
         let agents = self.agents.ok_or_else(|| missing("maestro/agents.yaml"))?;
-        if self.dump { Ok((manifest, index, agents)) } else { Err(missing("maestro/redis/dump.rdb")) }
+        if self.dump { Ok((index, agents)) } else { Err(missing("maestro/redis/dump.rdb")) }
     }
 }
 
@@ -158,7 +165,7 @@ fn missing(what: &str) -> ArchiveFault {
 
 /// A name and all that belongs to it, shortened: both lists of all entries would fill the memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct EntryMark {
+pub(super) struct EntryMark {
     name: [u8; 8],
     whole: [u8; 16],
 }
@@ -174,16 +181,16 @@ impl EntryMark {
 
 /// What the walk has shown.
 #[derive(Default)]
-struct Found {
-    marks: Vec<EntryMark>,
+pub(super) struct Found {
+    pub(super) marks: Vec<EntryMark>,
     tree: Option<(WorkspaceKey, TreeDigest)>,
-    trees: Vec<VerifiedWorkspace>,
-    links_out: u64,
-    links_named: Vec<String>,
+    pub(super) trees: Vec<VerifiedWorkspace>,
+    pub(super) links_out: u64,
+    pub(super) links_named: Vec<String>,
 }
 
 impl Found {
-    fn add(&mut self, entry: WalkedEntry) -> Result<(), ArchiveReadError> {
+    pub(super) fn add(&mut self, entry: WalkedEntry) -> Result<(), ArchiveReadError> {
         if entry.place == EntryPlace::File(SnapshotPart::Manifest) {
             return Ok(());
         }
@@ -207,18 +214,19 @@ impl Found {
         Ok(())
     }
 
-    fn close_tree(&mut self) {
+    pub(super) fn close_tree(&mut self) {
         if let Some((key, tree)) = self.tree.take() {
             self.trees.push(VerifiedWorkspace { key, tree: tree.finish() });
         }
     }
 }
 
-fn contradiction(what: String) -> ArchiveFault {
+pub(super) fn contradiction(what: String) -> ArchiveFault {
     ArchiveFault::Contradiction { what }
 }
 
-fn compare_files(manifest: &Manifest, found: &[EntryMark]) -> Result<(), ArchiveFault> {
+/// As many entries as were found.
+pub(super) fn compare_beginning(manifest: &Manifest, found: &[EntryMark]) -> Result<(), ArchiveFault> {
     for (listed, found) in manifest.files.iter().zip(found) {
         let mark = EntryMark::of(listed);
         let path = &listed.path;
@@ -229,6 +237,11 @@ fn compare_files(manifest: &Manifest, found: &[EntryMark]) -> Result<(), Archive
             return Err(contradiction(format!("`{path}` is not what the manifest says it is")));
         }
     }
+    Ok(())
+}
+
+fn compare_files(manifest: &Manifest, found: &[EntryMark]) -> Result<(), ArchiveFault> {
+    compare_beginning(manifest, found)?;
     let (listed, found) = (manifest.files.len(), found.len());
     if listed == found {
         return Ok(());
@@ -252,16 +265,23 @@ fn compare_workspaces(manifest: &Manifest, found: &[WalkedWorkspace]) -> Result<
         if listed.members != found.members || !found.is_apart {
             return Err(contradiction(format!("workspace `{key}` does not lie where the manifest says")));
         }
-        let fits = match &listed.role {
-            WorkspaceRole::Task => !key.is_assigned() && !key.is_run(),
-            WorkspaceRole::Run => key.is_run(),
-            WorkspaceRole::Assigned { path } => key.is_assigned() && is_plain_absolute(path),
-        };
-        if !fits {
-            return Err(contradiction(format!("workspace `{key}` has no place where it could go back to")));
-        }
+        check_role(listed)?;
     }
     Ok(())
+}
+
+/// Whether a workspace could go back to where it came from.
+pub(super) fn check_role(listed: &ArchivedWorkspace) -> Result<(), ArchiveFault> {
+    let key = &listed.key;
+    let fits = match &listed.role {
+        WorkspaceRole::Task => !key.is_assigned() && !key.is_run(),
+        WorkspaceRole::Run => key.is_run(),
+        WorkspaceRole::Assigned { path } => key.is_assigned() && is_plain_absolute(path),
+    };
+    if fits {
+        return Ok(());
+    }
+    Err(contradiction(format!("workspace `{key}` has no place where it could go back to")))
 }
 
 /// Absolute, and without a part that leads up.
@@ -270,7 +290,7 @@ fn is_plain_absolute(path: &str) -> bool {
     parts.next() == Some("") && path.len() > 1 && !path.contains('\0') && parts.all(|part| part != "..")
 }
 
-fn compare_counts(manifest: &Manifest, index: &RedisIndex) -> Result<(), ArchiveFault> {
+pub(super) fn compare_counts(manifest: &Manifest, index: &RedisIndex) -> Result<(), ArchiveFault> {
     let counts = manifest.counts;
     let found = [
         ("keys", counts.keys, index.keys.len() as u64),

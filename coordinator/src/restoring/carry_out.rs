@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use maestro_model::ids::Incarnation;
 use maestro_model::mailbox::StagedFolder;
+use maestro_model::snapshot::WorkspaceKey;
 use maestro_store::Store;
 use maestro_store::failpoint;
 use maestro_store::restoring::{
@@ -11,7 +12,7 @@ use maestro_store::restoring::{
 };
 use maestro_store::step::CellMode;
 use maestro_store::worker::AttachedProcess;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::error::RestoreError;
 use super::finishing::{FinishReport, clear_up, finish};
@@ -39,6 +40,17 @@ pub struct RestoreRequest {
 }
 
 /// How far it has come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RestoreProgress {
+    /// What is being done; none before it begins.
+    pub step: Option<RestoreStep>,
+    /// Bytes of it that are done.
+    pub bytes: u64,
+    /// How many there are in all, where it is measured in bytes.
+    pub total: Option<u64>,
+}
+
+/// What is being done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RestoreStep {
     /// An earlier restore is finished first.
@@ -76,16 +88,16 @@ pub async fn restore(
     store: &Store,
     archive: &VerifiedArchive,
     request: &RestoreRequest,
-    on_step: &mut dyn FnMut(RestoreStep),
+    progress: &watch::Sender<RestoreProgress>,
 ) -> Result<RestoreReport, RestoreError> {
-    let finished = finish_earlier(store, archive, on_step).await?;
+    let finished = finish_earlier(store, archive, progress).await?;
     // What is in force may be another generation by now.
     let store = &store.reopened().await?;
     if let Some(report) = finished {
         return Ok(report);
     }
     check(store, archive, request).await?;
-    on_step(RestoreStep::Freezing);
+    begin_step(progress, RestoreStep::Freezing, None);
     let gone = silent_processes(store).await?;
     let (held, missing) = HeldCluster::freeze(store, &request.by, STILL_MAX, gone).await?;
     failpoint::reach("restore-frozen");
@@ -99,7 +111,7 @@ pub async fn restore(
         folders: Vec::new(),
         seen_ms: 0,
     };
-    let prepared = prepare(store, archive, request, &missing, &mut journal, on_step).await;
+    let prepared = prepare(store, archive, request, &missing, &mut journal, progress).await;
     let (queued_again, skipped) = match prepared {
         Ok(prepared) => prepared,
         Err(error) => {
@@ -120,7 +132,7 @@ pub async fn restore(
     };
     drop(held);
     failpoint::reach("restore-committed");
-    on_step(RestoreStep::Placing);
+    begin_step(progress, RestoreStep::Placing, None);
     let unfinished = |error: RestoreError| RestoreError::Unfinished { why: error.to_string() };
     let restored = store.reopened().await.map_err(|error| unfinished(error.into()))?;
     let FinishReport { placed, mut misplaced } = finish(&restored, &journal).await.map_err(unfinished)?;
@@ -133,12 +145,12 @@ pub async fn restore(
 async fn finish_earlier(
     store: &Store,
     archive: &VerifiedArchive,
-    on_step: &mut dyn FnMut(RestoreStep),
+    progress: &watch::Sender<RestoreProgress>,
 ) -> Result<Option<RestoreReport>, RestoreError> {
     let Some(journal) = store.restore_journal().await? else { return Ok(None) };
     match journal.stage {
         RestoreStage::Committed | RestoreStage::Clearing => {
-            on_step(RestoreStep::FinishingAnother);
+            begin_step(progress, RestoreStep::FinishingAnother, None);
             let restored = store.reopened().await?;
             let FinishReport { placed, misplaced } = finish(&restored, &journal).await?;
             let report = RestoreReport {
@@ -199,18 +211,19 @@ async fn prepare(
     request: &RestoreRequest,
     missing: &[Incarnation],
     journal: &mut RestoreJournal,
-    on_step: &mut dyn FnMut(RestoreStep),
+    progress: &watch::Sender<RestoreProgress>,
 ) -> Result<(u64, Vec<PlannedFolder>), RestoreError> {
     let mut workers = live_workers(store).await?;
     // One that did not pause does not answer either, and is refused by the epoch when it wakes up.
     workers.retain(|worker| !missing.contains(&worker.incarnation));
     journal.folders = placeable_folders(archive, &workers);
     store.write_restore_journal(journal).await?;
-    on_step(RestoreStep::Loading);
-    let queued_again = load(store, archive, request, journal).await?;
+    let key_bytes = archive.index.keys.iter().map(|entry| entry.length).sum();
+    begin_step(progress, RestoreStep::Loading, Some(key_bytes));
+    let queued_again = load(store, archive, request, journal, progress).await?;
     failpoint::reach("restore-loaded");
-    on_step(RestoreStep::Staging);
-    let (staged, misplaced) = stage_folders(store, archive, &journal.id, &workers).await?;
+    begin_step(progress, RestoreStep::Staging, Some(bytes_for(archive, &workers)));
+    let (staged, misplaced) = stage_folders(store, archive, &journal.id, &workers, progress).await?;
     let mut folders = plan_folders(archive, &workers);
     for planned in &mut folders {
         let found = misplaced.iter().find(|(folder, _)| folder.folder.key.to_string() == planned.workspace);
@@ -240,14 +253,26 @@ fn placeable_folders(archive: &VerifiedArchive, workers: &[AttachedProcess]) -> 
     folders.collect()
 }
 
+/// What is to be sent to these workers, as it lies in the archive.
+fn bytes_for(archive: &VerifiedArchive, workers: &[AttachedProcess]) -> u64 {
+    let has_worker = |key: &WorkspaceKey| workers.iter().any(|worker| worker.name == key.worker().as_str());
+    let sent = archive.manifest.workspaces.iter().filter(|workspace| has_worker(&workspace.key));
+    sent.map(|workspace| workspace.members.length).sum()
+}
+
+fn begin_step(progress: &watch::Sender<RestoreProgress>, step: RestoreStep, total: Option<u64>) {
+    progress.send_replace(RestoreProgress { step: Some(step), bytes: 0, total });
+}
+
 async fn load(
     store: &Store,
     archive: &VerifiedArchive,
     request: &RestoreRequest,
     journal: &RestoreJournal,
+    progress: &watch::Sender<RestoreProgress>,
 ) -> Result<u64, RestoreError> {
     let checks = if request.trust_archive { PayloadChecks::Trusted } else { store.check_payloads().await? };
-    let loaded = load_values(store, archive, journal).await;
+    let loaded = load_values(store, archive, journal, progress).await;
     store.reset_payload_checks(&checks).await?;
     Ok(loaded?.finish(store.cluster_id()).await?)
 }
@@ -256,6 +281,7 @@ async fn load_values(
     store: &Store,
     archive: &VerifiedArchive,
     journal: &RestoreJournal,
+    progress: &watch::Sender<RestoreProgress>,
 ) -> Result<LoadingCell, RestoreError> {
     let (values, mut coming) = mpsc::channel(VALUES_BETWEEN);
     let reading = read_in_thread(archive, values);
@@ -266,6 +292,7 @@ async fn load_values(
         let entry = ttls.find(|entry| entry.key.split_once("}:").is_some_and(|(_, rest)| rest == name));
         let entry = entry.ok_or_else(|| RestoreError::BrokeDown { why: format!("`{name}` came twice") })?;
         cell.add(entry, payload).await?;
+        progress.send_modify(|progress| progress.bytes += entry.length);
     }
     reading.await.map_err(|error| RestoreError::BrokeDown { why: error.to_string() })??;
     cell.send().await?;

@@ -14,7 +14,7 @@ mod finishing;
 mod plan;
 mod staging;
 
-pub use carry_out::{RestoreReport, RestoreRequest, RestoreStep, restore};
+pub use carry_out::{RestoreProgress, RestoreReport, RestoreRequest, RestoreStep, restore};
 pub use error::RestoreError;
 pub use finishing::{FinishReport, finish_abandoned};
 pub use plan::{ActiveTask, PlannedFolder, RestorePlan, plan_restore};

@@ -18,8 +18,10 @@ use maestro_store::restoring::JournaledFolder;
 use maestro_store::worker::AttachedProcess;
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::carry_out::RestoreProgress;
 use super::error::RestoreError;
 use crate::archive::VerifiedArchive;
 
@@ -49,6 +51,7 @@ pub(super) async fn stage_folders(
     archive: &VerifiedArchive,
     restore: &str,
     workers: &[AttachedProcess],
+    progress: &watch::Sender<RestoreProgress>,
 ) -> Result<(Vec<JournaledFolder>, Vec<Misplaced>), RestoreError> {
     let mut parcels: BTreeMap<&str, Vec<Parcel>> = BTreeMap::new();
     for (workspace, verified) in archive.manifest.workspaces.iter().zip(&archive.workspaces) {
@@ -61,10 +64,11 @@ pub(super) async fn stage_folders(
         let Some(parcels) = parcels.remove(worker.name.as_str()) else { continue };
         let (store, worker, restore, path) =
             (store.clone(), worker.clone(), restore.to_owned(), path.clone());
+        let progress = progress.clone();
         sending.spawn(async move {
             let mut outcome = Vec::new();
             for parcel in parcels {
-                let sent = send(&store, &worker, &restore, &path, &parcel).await;
+                let sent = send(&store, &worker, &restore, &path, &parcel, &progress).await;
                 let folder = StagedFolder { key: parcel.workspace.key.clone(), role: parcel.workspace.role };
                 let worker = parcel.workspace.key.worker().clone();
                 outcome.push((JournaledFolder { folder, worker }, sent));
@@ -88,6 +92,7 @@ async fn send(
     restore: &str,
     path: &std::path::Path,
     parcel: &Parcel,
+    progress: &watch::Sender<RestoreProgress>,
 ) -> Result<(), String> {
     let folder = StagedFolder { key: parcel.workspace.key.clone(), role: parcel.workspace.role.clone() };
     let transfer = RelayId::random();
@@ -105,7 +110,7 @@ async fn send(
         WorkerAnswer::Receiving => {}
         other => return Err(said(worker, &other)),
     }
-    let sent = send_members(store, &transfer, path, parcel).await;
+    let sent = send_members(store, &transfer, path, parcel, progress).await;
     let deadline = Instant::now() + UNPACKED_WITHIN;
     loop {
         let facts = staged(store, worker, restore, StagedOrder::Look, vec![folder.clone()]).await?;
@@ -124,6 +129,7 @@ async fn send_members(
     transfer: &RelayId,
     path: &std::path::Path,
     parcel: &Parcel,
+    progress: &watch::Sender<RestoreProgress>,
 ) -> Result<(), String> {
     let unreadable = |error: std::io::Error| format!("the archive cannot be read: {error}");
     let mut file = File::open(path).await.map_err(unreadable)?;
@@ -142,6 +148,7 @@ async fn send_members(
             Ok(read) => {
                 sender.send(&buffer[..read]).await.map_err(|error| error.to_string())?;
                 left -= read as u64;
+                progress.send_modify(|progress| progress.bytes += read as u64);
             }
             Err(why) => {
                 sender.give_up(&why).await;

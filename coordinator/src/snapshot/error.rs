@@ -36,7 +36,7 @@ pub enum SnapshotError {
 }
 
 impl SnapshotError {
-    pub(super) fn disk(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> SnapshotError {
+    pub(crate) fn disk(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> SnapshotError {
         let path = path.into();
         move |source| SnapshotError::Disk { path, source }
     }

@@ -4,17 +4,17 @@
 //! killed left of it is removed by the next one.
 
 use std::fs::{self, DirBuilder, File};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use flate2::read::GzDecoder;
-use maestro_model::snapshot::{SEAL_BYTES, SnapshotCounts};
+use maestro_model::snapshot::SnapshotCounts;
 use rustix::fs::{FlockOperation, flock};
 use serde::Deserialize;
 
 use super::error::SnapshotError;
+use crate::archive::find_manifest;
 
 /// The link to the newest good one.
 const LATEST: &str = "latest";
@@ -25,10 +25,6 @@ const WORK_PREFIX: &str = ".snapshot-";
 const WORK_SUFFIX: &str = ".part";
 /// The file in it that is locked while its process lives.
 const LOCK: &str = "lock";
-/// Largest compressed manifest that is looked for at the end of an archive.
-const MANIFEST_TAIL_MAX: u64 = 256 << 20;
-/// How a member of ours begins.
-const MEMBER_START: [u8; 4] = [0x1f, 0x8b, 8, 0];
 
 /// A folder with snapshots.
 #[derive(Debug, Clone)]
@@ -174,6 +170,12 @@ impl SnapshotFolder {
     }
 }
 
+/// A moment, ms since 1970, as it stands in the name of a snapshot: `20261120T160203Z`.
+pub fn stamp(unix_ms: u64) -> String {
+    let moment = i64::try_from(unix_ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    moment.unwrap_or(jiff::Timestamp::MAX).strftime("%Y%m%dT%H%M%SZ").to_string()
+}
+
 /// The first name of this kind that is not taken.
 fn free_name(folder: &Path, stem: &str) -> PathBuf {
     let mut number = 1;
@@ -195,34 +197,9 @@ fn look_at(path: PathBuf, latest: Option<&Path>) -> Option<SnapshotFile> {
     Some(SnapshotFile { path, bytes: found.len(), written, is_latest, head })
 }
 
-/// Reads what an archive says of itself without the rest of it: the manifest stands in the member before the last.
+/// Reads what an archive says of itself without the rest of it.
 fn read_head(path: &Path) -> Option<SnapshotHead> {
-    let mut file = File::open(path).ok()?;
-    let end = file.metadata().ok()?.len().checked_sub(SEAL_BYTES as u64)?;
-    let mut length = (1 << 20).min(end);
-    loop {
-        file.seek(SeekFrom::Start(end - length)).ok()?;
-        let mut tail = vec![0; length as usize];
-        file.read_exact(&mut tail).ok()?;
-        let starts = (0..tail.len().saturating_sub(MEMBER_START.len())).rev();
-        let mut members = starts.filter(|at| tail[*at..].starts_with(&MEMBER_START));
-        if let Some(head) = members.find_map(|at| head_in_member(&tail[at..])) {
-            return Some(head);
-        }
-        if length == end || length >= MANIFEST_TAIL_MAX {
-            return None;
-        }
-        length = (length * 8).min(end).min(MANIFEST_TAIL_MAX);
-    }
-}
-
-fn head_in_member(member: &[u8]) -> Option<SnapshotHead> {
-    let mut decoder = GzDecoder::new(member);
-    let mut header = tar::Header::new_old();
-    decoder.read_exact(header.as_mut_bytes()).ok()?;
-    let is_manifest = header.path_bytes().as_ref() == b"maestro/manifest.json";
-    let size = header.size().ok().filter(|_| is_manifest)?;
-    serde_json::from_reader(decoder.take(size)).ok()
+    find_manifest(path, &mut |content| serde_json::from_reader(std::io::BufReader::new(content)).ok())
 }
 
 /// The folder in which one archive is made; it goes with the value.

@@ -21,5 +21,5 @@ mod writing;
 
 pub(crate) use barrier::HeldCluster;
 pub use error::SnapshotError;
-pub use folder::{SnapshotFile, SnapshotFolder};
+pub use folder::{SnapshotFile, SnapshotFolder, stamp};
 pub use take::{SnapshotProgress, SnapshotRequest, SnapshotStage, TakenSnapshot, take_snapshot};

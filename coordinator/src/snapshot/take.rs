@@ -21,7 +21,7 @@ use super::folder::WorkFolder;
 use super::keys::{SpooledKeys, spool_keys};
 use super::receiving::{ReceiveFailure, ReceivedFolders, receive_folders};
 use super::writing::ArchiveWriter;
-use crate::archive::verify_archive;
+use crate::archive::{ReadProgress, verify_archive};
 
 /// What is wanted.
 #[derive(Debug, Clone)]
@@ -47,8 +47,10 @@ pub struct SnapshotProgress {
     pub stage: SnapshotStage,
     /// Keys read.
     pub keys: u64,
-    /// Bytes received of workspaces, compressed.
+    /// Bytes received of workspaces, compressed; while the archive is read once more, bytes of that.
     pub bytes: u64,
+    /// How many there are in all, where that is known.
+    pub total: Option<u64>,
 }
 
 /// What is being done.
@@ -80,6 +82,13 @@ pub struct TakenSnapshot {
     pub still_for: Duration,
 }
 
+impl TakenSnapshot {
+    /// Whether one would go back to it: nothing is missing, and no agent was failed.
+    pub fn is_good(&self) -> bool {
+        !self.manifest.partial && self.manifest.failed_agents.is_empty()
+    }
+}
+
 /// Takes a snapshot. The cluster goes on as soon as all has been read, and in any case when this returns.
 ///
 /// # Errors
@@ -109,8 +118,8 @@ pub async fn take_snapshot(
     progress.send_modify(|progress| progress.stage = SnapshotStage::Joining);
     let (path, manifest) = join(read, &work)?;
     maestro_store::failpoint::reach("snapshot-joined");
-    progress.send_modify(|progress| progress.stage = SnapshotStage::Verifying);
-    let bytes = verify(path.clone()).await?;
+    progress.send_modify(|progress| (progress.stage, progress.bytes) = (SnapshotStage::Verifying, 0));
+    let bytes = verify(path.clone(), progress.clone()).await?;
     work.put_in_place(&path, &request.output)?;
     maestro_store::failpoint::reach("snapshot-in-place");
     Ok(TakenSnapshot { path: request.output.clone(), bytes, manifest, still_for })
@@ -287,9 +296,12 @@ fn join(read: AllRead, work: &WorkFolder) -> Result<(PathBuf, Manifest), Snapsho
 }
 
 /// Reads the archive as a restore would; its size.
-async fn verify(path: PathBuf) -> Result<u64, SnapshotError> {
+async fn verify(path: PathBuf, progress: watch::Sender<SnapshotProgress>) -> Result<u64, SnapshotError> {
     let shown = path.clone();
-    let verified = tokio::task::spawn_blocking(move || verify_archive(&path, &mut |_| ())).await;
+    let mut on_progress = move |read: ReadProgress| {
+        progress.send_modify(|progress| (progress.bytes, progress.total) = (read.done, Some(read.total)));
+    };
+    let verified = tokio::task::spawn_blocking(move || verify_archive(&path, &mut on_progress)).await;
     let verified = verified.map_err(|error| SnapshotError::disk(shown)(std::io::Error::other(error)))?;
     Ok(verified.map_err(SnapshotError::Unread)?.bytes)
 }

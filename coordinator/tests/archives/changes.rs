@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use maestro_coordinator::archive::{ArchiveReadError, read_values, verify_archive};
+use maestro_coordinator::archive::{ArchiveReadError, read_outline, read_values, verify_archive};
 use maestro_model::snapshot::ArchivedKind;
 
 use crate::maker::Maker;
@@ -35,6 +35,36 @@ fn a_good_archive_is_read_whole() {
     })
     .expect("as before");
     assert_eq!(values[2], ("maestro:{1.0}:dispatch:once".to_owned(), b"three".to_vec()));
+}
+
+#[test]
+fn an_outline_says_what_the_whole_says_or_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = Maker::good().write(folder.path());
+    let good = fs::read(&path).expect("there");
+    let whole = verify_archive(&path, &mut |_| {}).expect("it is good");
+    let says_the_same = || match read_outline(&path) {
+        Err(_) => false,
+        Ok(outline) => {
+            assert_eq!((outline.digest, outline.bytes), (whole.digest, whole.bytes));
+            assert_eq!((&outline.manifest, &outline.links_out), (&whole.manifest, &whole.links_out));
+            assert_eq!((&outline.workspaces, &outline.agents), (&whole.workspaces, &whole.agents));
+            assert_eq!(outline.index.keys, whole.index.keys);
+            true
+        }
+    };
+    assert!(says_the_same());
+    for at in (0..200).map(|_| rand::random_range(0..good.len())) {
+        let mut changed = good.clone();
+        changed[at] ^= 1 << (at % 8);
+        fs::write(&path, &changed).expect("ours");
+        says_the_same();
+    }
+    for _ in 0..50 {
+        let length = rand::random_range(0..good.len());
+        fs::write(&path, &good[..length]).expect("ours");
+        assert!(!says_the_same(), "cut to {length} of {}", good.len());
+    }
 }
 
 #[test]

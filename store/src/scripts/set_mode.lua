@@ -1,9 +1,10 @@
 #!lua flags=allow-oom
--- set_mode: lets claims wait, or go on. Reports, submissions, beats and sweeps go on in either case.
+-- set_mode: lets claims wait, or go on. Reports, beats and sweeps go on in either case, and submissions unless the
+-- cluster is stopped.
 --
 -- KEYS[1]  ctl      hash    the cell
 -- ARGV[1]  epoch    refused unless it is the cell's
--- ARGV[2]  mode     `paused` or `run`
+-- ARGV[2]  mode     `paused`, `stopped` or `run`
 -- ARGV[3]  note     why, for people
 -- ARGV[4]  who      asks, for people
 --

@@ -3,5 +3,6 @@
 mod faults;
 mod incident;
 mod refusals;
-mod scene;
+mod rollback;
+pub(crate) mod scene;
 mod whole;

@@ -148,8 +148,11 @@ impl RunningAgent {
     }
 
     fn on_stop(&mut self) {
-        let StopRequest { kind, hurry } = *self.stopped.borrow_and_update();
+        let StopRequest { kind, hurry, grace } = *self.stopped.borrow_and_update();
         let Some(kind) = kind else { return };
+        if let Some(grace) = grace {
+            self.shorten(grace);
+        }
         if hurry && kind == StopKind::Return {
             // It may be somebody else's task by now: what its agent still says is not passed on.
             self.door = None;
@@ -160,6 +163,17 @@ impl RunningAgent {
             && let EndingStep::Kill(_) = ending.next
         {
             ending.next = kill(&self.agent);
+        }
+    }
+
+    /// Another grace holds: for what is not being ended yet it is this one, else the shorter of both.
+    fn shorten(&mut self, grace: Duration) {
+        match &mut self.ending {
+            None => self.grace = grace,
+            Some(AgentEnding { next: EndingStep::Kill(due), .. }) => {
+                *due = Instant::now().checked_add(grace).map_or(*due, |sooner| sooner.min(*due));
+            }
+            Some(_) => {}
         }
     }
 

@@ -1,7 +1,7 @@
 //! Ending an attempt from outside, and looking at it while it runs.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
@@ -21,6 +21,8 @@ pub enum StopKind {
 pub(super) struct StopRequest {
     pub(super) kind: Option<StopKind>,
     pub(super) hurry: bool,
+    /// In place of the order's own grace.
+    pub(super) grace: Option<Duration>,
 }
 
 /// What there is to see of an attempt.
@@ -66,6 +68,15 @@ impl AttemptHandle {
         self.stop.send_modify(|request| {
             request.kind = request.kind.max(Some(kind));
             request.hurry = true;
+        });
+    }
+
+    /// The same with another grace than the order's. Of an attempt that is being ended already the shorter time
+    /// counts, from now on.
+    pub fn stop_within(&self, kind: StopKind, grace: Duration) {
+        self.stop.send_modify(|request| {
+            request.kind = request.kind.max(Some(kind));
+            request.grace = Some(grace);
         });
     }
 

@@ -1,9 +1,11 @@
-//! How a worker comes to its end: it drains, then ends what still runs, then gives up.
+//! How a worker comes to its end: it drains, then ends what still runs, then gives up. And how all its agents do
+//! while it goes on itself.
 
 use std::time::Duration;
 
-use super::{BOUND_POLL, Dispatcher, Phase, Sparing};
+use super::{BOUND_POLL, Dispatcher, Phase, Sparing, Stage};
 use crate::events::{DrainNumber, DrainOrder, EndCause, WorkerAction};
+use crate::held::AttemptKey;
 
 impl Dispatcher {
     pub(super) fn on_runs_bound(&mut self, count: usize, actions: &mut Vec<WorkerAction>) {
@@ -11,6 +13,22 @@ impl Dispatcher {
         if count > 0 && self.phase == Phase::Draining {
             self.hungry = true;
             actions.push(WorkerAction::AskBoundRuns(BOUND_POLL));
+        }
+    }
+
+    /// What is held goes back, and the worker goes on: whether it claims anything is said by the cluster's mode.
+    /// Asked again, the shorter grace counts.
+    pub(super) fn on_end_agents(&mut self, grace: Duration, actions: &mut Vec<WorkerAction>) {
+        let all: Vec<AttemptKey> = self.held.keys().cloned().collect();
+        for key in all {
+            let Some(holding) = self.held.get_mut(&key) else { continue };
+            if matches!(holding.stage, Stage::Launched { .. }) {
+                // A weaker cause never replaces a stronger one.
+                holding.ending = holding.ending.max(Some(EndCause::Return));
+                actions.push(WorkerAction::EndAttemptWithin(key, grace));
+            } else {
+                self.end_attempt(&key, EndCause::Return, actions);
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! Which answer belongs to which question.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use maestro_model::ids::WorkerName;
 use maestro_model::mailbox::{WorkerAnswer, WorkerQuestion};
@@ -10,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::beats::SharedStatus;
 use crate::events::{DrainOrder, WorkerEvent};
+use crate::held::HeldAttempts;
 use crate::packing::{PackChoice, send_workspaces};
 use crate::running::LiveAttempts;
 use crate::settings::WorkerSettings;
@@ -27,6 +29,8 @@ pub struct MailDesk {
     pub root: WorkspaceRoot,
     /// What runs.
     pub live: LiveAttempts,
+    /// What is held, before it runs as well.
+    pub held: HeldAttempts,
     /// Whether all of that is to stand still.
     pub standstill: Standstill,
     /// What it last said of itself.
@@ -40,8 +44,12 @@ pub struct MailDesk {
 impl MailDesk {
     /// The answer to a question; takes as long as the work it asks for.
     pub async fn answer(&self, question: WorkerQuestion) -> WorkerAnswer {
-        let changes_folders =
-            matches!(question, WorkerQuestion::ResetFolder { .. } | WorkerQuestion::CleanWorkspaces { .. });
+        let changes_folders = matches!(
+            question,
+            WorkerQuestion::ResetFolder { .. }
+                | WorkerQuestion::CleanWorkspaces { .. }
+                | WorkerQuestion::RemoveOldWorkspaces
+        );
         if changes_folders && self.standstill.is_paused() {
             let message = "the worker's folders are being read for a snapshot".to_owned();
             return WorkerAnswer::Refused { message, hint: Some("try again in a moment".to_owned()) };
@@ -75,6 +83,8 @@ impl MailDesk {
             WorkerQuestion::Staged { restore, order, folders } => {
                 return self.staged(restore, order, folders).await;
             }
+            WorkerQuestion::EndAgents { grace_ms } => return self.end_agents(grace_ms),
+            WorkerQuestion::RemoveOldWorkspaces => self.remove_old().await,
             WorkerQuestion::Drain { deadline_ms, force } => return self.drain(deadline_ms, force),
         };
         answer.unwrap_or_else(|error| WorkerAnswer::Failed {
@@ -120,9 +130,16 @@ impl MailDesk {
         Ok(WorkerAnswer::Sending)
     }
 
+    fn end_agents(&self, grace_ms: u64) -> WorkerAnswer {
+        let agents = self.live.lock().expect("no holder panics").len() as u64;
+        // A worker that ends listens no more, and ends its agents itself.
+        let _ = self.events.send(WorkerEvent::EndAgents(Duration::from_millis(grace_ms)));
+        WorkerAnswer::Ending { agents }
+    }
+
     fn drain(&self, deadline_ms: Option<u64>, force: bool) -> WorkerAnswer {
         let already = self.status.lock().expect("no holder panics").draining;
-        let deadline = deadline_ms.map(std::time::Duration::from_millis);
+        let deadline = deadline_ms.map(Duration::from_millis);
         // A worker that ends listens no more, and its end is what was asked for.
         let _ = self.events.send(WorkerEvent::Drain(DrainOrder { deadline, force }));
         WorkerAnswer::Draining { already }

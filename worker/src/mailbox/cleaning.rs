@@ -13,10 +13,13 @@ use maestro_store::{Store, StoreError};
 use super::answering::{MailAnswer, MailDesk};
 use super::listing::{facts_of, owner};
 use crate::git_tree::unclean_tree;
-use crate::janitor::{Leftover, for_each_leftover, is_marked_by};
+use crate::janitor::{Janitor, JanitorSettings, Leftover, for_each_leftover, is_marked_by};
 
 /// Workspaces looked at for one question; the asker asks again if there are more.
 const LOOKED_AT_MAX: usize = WORKSPACES_TOLD_MAX;
+
+/// Looks of the janitor for one question; each removes some hundreds of folders.
+const OLD_LOOKS_MAX: usize = 1_000;
 
 /// Whether a run's folders may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +61,23 @@ impl MailDesk {
             }
         }
         Ok(WorkerAnswer::Cleaned { removed, kept, more })
+    }
+
+    /// What the janitor would remove by and by, at once.
+    pub(super) async fn remove_old(&self) -> MailAnswer {
+        let store = self.store();
+        let settings = JanitorSettings { retention: self.settings.workspace_retention };
+        let mut janitor = Janitor::new(settings, self.root.clone(), self.held.clone());
+        let (mut removed, mut kept) = (0, 0);
+        for _ in 0..OLD_LOOKS_MAX {
+            let tick = janitor.tick(&store).await?;
+            removed += tick.removed as u64;
+            kept += tick.kept as u64;
+            if tick.removed == 0 {
+                break;
+            }
+        }
+        Ok(WorkerAnswer::RemovedOld { removed, kept })
     }
 
     /// Attempts of a type or agent; whether there are more than are looked at.

@@ -101,6 +101,29 @@ async fn a_second_thought_needs_no_grace() {
 }
 
 #[tokio::test]
+async fn the_shorter_of_two_graces_counts_and_a_longer_one_only_at_first() {
+    let site = Site::new();
+    let ignoring = "trap '' TERM; touch ready; while :; do sleep 0.05; done";
+    let mut order = site.script(ignoring);
+    order.grace = Duration::from_secs(1000);
+    let (handle, running) = start(&site, order).await;
+    handle.stop(StopKind::Return);
+    handle.stop_within(StopKind::Return, Duration::from_millis(300));
+    assert_eq!(ended(running).await.report.outcome, AttemptOutcome::Returned);
+
+    let mut order =
+        site.script("trap 'sleep 1; touch saved; exit' TERM; touch ready; while :; do sleep 0.05; done");
+    order.grace = Duration::ZERO;
+    let saved = site.paths(&order).folder.join("saved");
+    let (handle, running) = start(&site, order).await;
+    handle.stop_within(StopKind::Return, Duration::from_secs(100));
+    handle.stop(StopKind::Return);
+    assert_eq!(ended(running).await.report.outcome, AttemptOutcome::Returned);
+    assert!(saved.exists(), "it had the time that was given, not its own");
+    site.assert_no_survivors();
+}
+
+#[tokio::test]
 async fn everything_below_an_agent_has_the_grace_too() {
     let site = Site::new();
     let order = site.script(

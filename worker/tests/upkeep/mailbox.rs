@@ -42,6 +42,10 @@ struct Answerer {
 
 impl Answerer {
     async fn start(redis: &TestRedis) -> Answerer {
+        Answerer::start_with(redis, std::time::Duration::from_secs(3600)).await
+    }
+
+    async fn start_with(redis: &TestRedis, workspace_retention: std::time::Duration) -> Answerer {
         let store = redis.store().await;
         let incarnation = attach_worker(&store, "alpha", LEASE).await;
         let folder = tempfile::tempdir().expect("a folder");
@@ -49,6 +53,7 @@ impl Answerer {
         let settings = WorkerSettings {
             snapshot_folder: folder.path().join("snapshots"),
             agents_folders: vec![folder.path().join("agents.d")],
+            workspace_retention,
             ..settings(root.path(), Some("alpha"))
         };
         let (sender, events) = mpsc::unbounded_channel();
@@ -63,6 +68,7 @@ impl Answerer {
             name: "alpha".parse().expect("lawful"),
             root: root.clone(),
             live: Default::default(),
+            held: Default::default(),
             status: Default::default(),
             store: present.subscribe(),
             events: sender.clone(),
@@ -323,6 +329,22 @@ async fn only_workspaces_that_nothing_needs_are_cleaned() {
         assert_eq!((one.of.as_str(), one.kind, one.in_use), ("shell", WorkspaceKind::Task, false));
         assert!(one.files.is_some_and(|files| files >= 2), "{one:?}");
     }
+}
+
+#[tokio::test]
+async fn what_is_older_than_the_retention_time_goes_at_once_if_asked_for() {
+    let redis = TestRedis::start();
+    let worker = Answerer::start_with(&redis, std::time::Duration::from_millis(1)).await;
+    let over = submit_run(&worker.store, 2).await;
+    work_off(&worker.store, &worker.incarnation).await;
+    let going_on = submit_run(&worker.store, 1).await;
+    let (ended, unclean) = (worker.attempt(&over, 0), worker.attempt(&over, 1));
+    Command::new("git").args(["init", "-q"]).arg(&unclean).status().expect("git is there");
+    fs::write(unclean.join("draft"), "not committed").expect("written");
+    let needed = worker.attempt(&going_on, 0);
+    let answer = worker.ask(WorkerQuestion::RemoveOldWorkspaces).await;
+    assert_eq!(answer, WorkerAnswer::RemovedOld { removed: 1, kept: 1 });
+    assert!(!ended.exists() && unclean.exists() && needed.exists());
 }
 
 #[tokio::test]

@@ -74,6 +74,7 @@ fn events() -> Vec<(&'static str, WorkerEvent)> {
         ("disk works", WorkerEvent::ProbePassed(Breakage::Workspaces)),
         ("bound runs: 0", WorkerEvent::RunsBound(0)),
         ("bound runs: 1", WorkerEvent::RunsBound(1)),
+        ("end agents", WorkerEvent::EndAgents(HOUR)),
         ("terminate", WorkerEvent::Terminate),
         ("drain: an hour", WorkerEvent::Drain(DrainOrder { deadline: Some(HOUR), force: false })),
         ("drain: force", WorkerEvent::Drain(DrainOrder { deadline: None, force: true })),

@@ -144,6 +144,7 @@ impl World {
             18 => self.handle(WorkerEvent::RunsBound(usize::from(choice % 2))),
             _ if choice < 6 => self.handle(WorkerEvent::Terminate),
             _ if choice < 9 => self.handle(WorkerEvent::DrainDeadline(DrainNumber(0))),
+            _ if choice < 40 => self.handle(WorkerEvent::EndAgents(Duration::from_millis(choice.into()))),
             _ => self.handle(WorkerEvent::BellRang),
         }
     }

@@ -7,7 +7,7 @@ use maestro_store::worker::{BeatReply, BeatVerdict};
 
 use super::super::*;
 use super::stage::{Stage, accepted, beat_reply, completed, reply};
-use crate::samples::{grant, key};
+use crate::samples::{grant, key, known_run, shared_spec};
 
 #[test]
 fn a_bell_that_rings_during_a_claim_leads_to_another_claim() {
@@ -208,6 +208,25 @@ fn the_second_terminate_ends_at_once_and_waits_only_for_the_reports() {
     let returned = AttemptReport::plain(AttemptOutcome::Returned);
     assert_eq!(stage.ended(&key(1, 1), returned), ["send 0#2 1.1=returned"]);
     assert_eq!(stage.answer(0, reply(Vec::new())), ["finish"]);
+}
+
+#[test]
+fn told_to_end_its_agents_a_worker_gives_their_tasks_back_and_goes_on() {
+    // Attempt 1.1 runs, what 2.1 needs is being read, and a claim is under way.
+    let mut stage = Stage::in_the_middle();
+    let end = || WorkerEvent::EndAgents(Duration::from_secs(3));
+    assert_eq!(stage.handle(end()), ["end 1.1 within 3s"]);
+    assert_eq!(stage.handle(end()), ["end 1.1 within 3s"], "asked again, it is the handle that compares");
+    let read = WorkerEvent::Fetched(
+        Box::new(grant(&key(2, 1), "p")),
+        known_run(shared_spec("shell")),
+        HashMap::new(),
+    );
+    assert_eq!(stage.handle(read), ["send 1#3 want 1 from w:alpha a:shell 2.1=returned"]);
+    let returned = AttemptReport::plain(AttemptOutcome::Returned);
+    stage.ended(&key(1, 1), returned);
+    assert_eq!(stage.dispatcher.running(), 0);
+    assert!(!stage.dispatcher.is_draining(), "it serves as before");
 }
 
 #[test]

@@ -136,7 +136,7 @@ impl Stage {
                 assert!(!is_agents || self.launched.is_empty(), "one agent does two things after {shown}");
                 assert!(self.launched.insert(key), "launched twice after {shown}");
             }
-            WorkerAction::EndAttempt(key, _) => {
+            WorkerAction::EndAttempt(key, _) | WorkerAction::EndAttemptWithin(key, _) => {
                 assert!(self.launched.contains(key), "ends what does not run after {shown}");
             }
             WorkerAction::Finish => {
@@ -276,6 +276,7 @@ pub(super) fn show(action: &WorkerAction) -> String {
             format!("launch {}", show_key(&(grant.task.clone(), grant.attempt)))
         }
         WorkerAction::EndAttempt(key, cause) => format!("end {} {cause:?}", show_key(key)),
+        WorkerAction::EndAttemptWithin(key, grace) => format!("end {} within {grace:?}", show_key(key)),
         WorkerAction::Recover => "recover".to_owned(),
         WorkerAction::Reattach => "reattach".to_owned(),
         WorkerAction::Serve(types) => {
