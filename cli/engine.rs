@@ -50,6 +50,7 @@ pub(crate) fn worker_settings(
         kilo_program: kilo_is_given.then_some(kilo),
         snapshot_folder: settings.snapshot_dir(),
         confinement: None,
+        failsafe: settings.failsafe(),
         workspace_retention: settings.run_retention(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pulse: None,

@@ -52,6 +52,7 @@ impl LocalCluster {
     ) -> Result<LocalCluster, Failure> {
         let surroundings = context.surroundings()?;
         settings.check_lease()?;
+        settings.check_failsafe()?;
         let redis = PrivateRedis::start(PrivateRedisPlan::of_local(&surroundings)?, &surroundings)?;
         let options = StoreOptions { url: redis.url(), ..store_options(settings, DAEMON_PATIENCE) };
         let store = connect(&options).await?;

@@ -36,6 +36,7 @@ pub(crate) struct CoordinatorStartArgs {
 pub(crate) fn run(command: CoordinatorCommand, context: &CommandContext) -> Outcome {
     let CoordinatorCommand::Start(args) = command;
     let settings = context.settings()?;
+    settings.check_failsafe()?;
     start_logging(LogRole::Service, &settings, &context.printer);
     context.block_on(THREADS, async {
         let mut interruptions = Interruptions::take_over()?;

@@ -52,6 +52,7 @@ pub(crate) struct UpArgs {
 pub(crate) fn run(args: &UpArgs, context: &CommandContext) -> Outcome {
     let settings = context.settings()?;
     settings.check_lease()?;
+    settings.check_failsafe()?;
     if args.detach {
         return detach(context, &settings);
     }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use maestro_worker::container::EngineAddress;
+use maestro_worker::failsafe::FailsafeMode;
 
 use super::file::read_config;
 use super::folders;
@@ -231,6 +232,24 @@ impl Settings {
             "" => Err(cannot().cause("the file is empty")),
             secret => Ok(Some(secret.to_owned())),
         }
+    }
+
+    /// What happens to a folder in which a task has failed. The mode `cluster` is refused by `check_failsafe`.
+    pub(crate) fn failsafe(&self) -> FailsafeMode {
+        if self.word(variables::FAILSAFE_MODE) == "true" {
+            FailsafeMode::Workspace
+        } else {
+            FailsafeMode::Off
+        }
+    }
+
+    /// Refuses (2) a mode that this version does not have, before anything relies on it.
+    pub(crate) fn check_failsafe(&self) -> Result<(), Failure> {
+        if self.word(variables::FAILSAFE_MODE) != "cluster" {
+            return Ok(());
+        }
+        Err(Failure::usage("`MAESTRO_FAILSAFE_MODE=cluster` cannot be used: this version restores no cluster by itself")
+            .hint("`true` rolls the failed agent's folder back; `maestro state rollback latest` restores the cluster"))
     }
 
     /// Refuses (2) a lease so short that a worker could lose its tasks while all is well: it has to end

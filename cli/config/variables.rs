@@ -120,7 +120,7 @@ variables! {
         "most memory of finished runs in Redis, at most 25 % of its maxmemory";
     FAILSAFE_MODE "MAESTRO_FAILSAFE_MODE" "failsafe_mode"
         ValueKind::Choice(&["false", "true", "cluster"]), "false",
-        "true: roll a failed agent's workspace back; cluster: restore `latest`";
+        "true: roll a failed agent's folder back; cluster is refused by this version";
     KILOCODE_BIN "MAESTRO_KILOCODE_BIN" "kilocode_bin" ValueKind::Path, "/usr/local/bin/kilo",
         "the program of agent types without a command of their own";
     GRACE_PERIOD "MAESTRO_GRACE_PERIOD" "grace_period" ValueKind::Delay, "10s",

@@ -1,5 +1,6 @@
 //! Snapshots of clusters of real processes: taking them, and going back to them; and clusters that are shut down.
 
+mod failsafe;
 mod restoring;
 mod stopping;
 #[path = "../support/mod.rs"]

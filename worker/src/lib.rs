@@ -16,6 +16,7 @@ pub mod container;
 pub mod decide;
 pub mod dispatcher;
 pub mod events;
+pub mod failsafe;
 mod freezing;
 pub mod git_tree;
 pub mod held;

@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, watch};
 use crate::attempt::{AttemptEnd, AttemptHandle, AttemptRun, AttemptRunner, StopKind};
 use crate::decide::{Rendered, with_publish};
 use crate::events::{Breakage, EndCause, WorkerEvent};
+use crate::failsafe::FolderUsers;
 use crate::held::AttemptKey;
 use crate::janitor::mark_ended;
 use crate::killed::KilledAgents;
@@ -68,6 +69,8 @@ pub struct RunningAttempts {
     bringer: Bringer,
     standstill: Standstill,
     killed: KilledAgents,
+    /// Who works in folders that go on from task to task.
+    users: FolderUsers,
     events: mpsc::UnboundedSender<WorkerEvent>,
 }
 
@@ -103,6 +106,7 @@ impl RunningAttempts {
             bringer,
             standstill: Standstill::default(),
             killed: KilledAgents::default(),
+            users: FolderUsers::default(),
             events,
         }
     }
@@ -162,17 +166,21 @@ impl RunningAttempts {
         let (live, log_ends, events) = (self.live.clone(), self.log_ends.clone(), self.events.clone());
         let (store, killed) = (self.store.clone(), self.killed.clone());
         let speaks = ready.agent.output != OutputFormat::Text;
+        let (mode, users) = (self.settings.failsafe, self.users.clone());
         tokio::spawn(async move {
-            let begun = Instant::now();
-            let (report, broken, signal) = run_guarded(attempt).await;
-            tally().agent_worked(begun.elapsed());
-            tell_how_it_did(&killed, &key, (&slug, shared.assigned.as_ref()), &report, signal);
-            let present = store.borrow().clone();
-            let report = match speaks && key.1.0 > 1 {
-                true => with_earlier_use(report, &present, &key).await,
-                false => report,
+            let work = async {
+                let begun = Instant::now();
+                let (report, broken, signal) = run_guarded(attempt).await;
+                tally().agent_worked(begun.elapsed());
+                tell_how_it_did(&killed, &key, (&slug, shared.assigned.as_ref()), &report, signal);
+                let present = store.borrow().clone();
+                let report = match speaks && key.1.0 > 1 {
+                    true => with_earlier_use(report, &present, &key).await,
+                    false => report,
+                };
+                (with_publish(report, &shared, &order.scope), broken)
             };
-            let report = with_publish(report, &shared, &order.scope);
+            let (report, broken) = users.guard(mode, &mover, &paths, &key.0, work).await;
             let ended = live.lock().expect("no holder panics").remove(&key);
             if let Some((notes, ended)) = notes.zip(ended) {
                 let note = notes.end(&report, &ended.handle.milestones());

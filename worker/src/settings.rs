@@ -11,6 +11,7 @@ use maestro_model::ids::{AgentSlug, TaskId};
 use maestro_vitals::pulse::WorkerPulse;
 
 use crate::container::EngineAddress;
+use crate::failsafe::FailsafeMode;
 
 /// All a worker is told when it starts; nothing is read from the environment later.
 #[derive(Debug, Clone)]
@@ -47,6 +48,8 @@ pub struct WorkerSettings {
     pub kilo_program: Option<PathBuf>,
     /// Where safety copies of assigned folders go, below `auto/`.
     pub snapshot_folder: PathBuf,
+    /// What happens to a folder in which a task has failed.
+    pub failsafe: FailsafeMode,
     /// How long finished workspaces stay.
     pub workspace_retention: Duration,
     /// What confines agents here; none = not found out yet, which the worker does when it starts.

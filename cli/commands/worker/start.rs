@@ -53,6 +53,7 @@ pub(crate) fn run(args: WorkerStartArgs, context: &CommandContext) -> Outcome {
     let settings = context.settings()?;
     start_logging(LogRole::Service, &settings, &context.printer);
     settings.check_lease()?;
+    settings.check_failsafe()?;
     let defaults = worker_settings(&settings, local_agents(&settings, context)?);
     let pulse = WorkerPulse::default();
     let port = args.metrics_port.or(settings.metrics_port());

@@ -29,6 +29,7 @@ fn settings(folder: &Path) -> WorkerSettings {
         kilo_program: Some(PathBuf::from("/nowhere/kilo")),
         snapshot_folder: std::env::temp_dir(),
         confinement: None,
+        failsafe: Default::default(),
         workspace_retention: Duration::from_secs(1),
         version: String::new(),
         pulse: None,

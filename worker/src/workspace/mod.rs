@@ -8,6 +8,7 @@
 //! <root>/<id>/home/                 HOME of the assigned agent of that id, whose files of Maestro's lie beside it;
 //!                                   its workspace is the folder it was assigned, and nothing of ours is in there
 //! <root>/.runs/<run>/               the one folder of a run's steps with `workspace: run`
+//! .<name>.checkpoint-<task>/        beside such a folder, or an assigned one, while a task works in it in fail-safe mode
 //! <root>/.trash/                    what is being removed
 //! ```
 //!
@@ -17,12 +18,14 @@
 //! Copies of another step's folder are brought by `step_copy`; whether a git tree has changes is asked in `git_tree`.
 //! When a workspace goes is for its caller to say.
 
+mod checkpoint;
 mod git_exclude;
 mod own_files;
 mod root;
 mod template;
 mod trash;
 
+pub(crate) use checkpoint::Checkpoint;
 pub(crate) use git_exclude::LOG_EXCLUDED;
 pub(crate) use own_files::read_own_head;
 pub use own_files::{OwnFileError, read_own_file};

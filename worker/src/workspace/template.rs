@@ -138,7 +138,7 @@ fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
     target.set_times(times_of(&found)?)
 }
 
-fn finish_folder(path: &Path, found: &Metadata) -> io::Result<()> {
+pub(super) fn finish_folder(path: &Path, found: &Metadata) -> io::Result<()> {
     let folder = File::open(path)?;
     folder.set_permissions(Permissions::from_mode(found.permissions().mode() & 0o777))?;
     folder.set_times(times_of(found)?)

@@ -241,6 +241,7 @@ pub(crate) fn settings(root: &std::path::Path, name: Option<&str>) -> WorkerSett
         kilo_program: None,
         snapshot_folder: std::env::temp_dir(),
         confinement: None,
+        failsafe: Default::default(),
         workspace_retention: Duration::from_secs(3600),
         version: "0".to_owned(),
         pulse: None,
