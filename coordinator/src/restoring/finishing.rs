@@ -13,7 +13,7 @@ use maestro_store::worker::AttachedProcess;
 
 use super::error::RestoreError;
 use super::plan::live_workers;
-use super::staging::{Misplaced, order_folders};
+use super::staging::{MOVED_WITHIN, Misplaced, order_folders};
 
 /// How long workers have to come back after the change of the epoch: a beat, the end of their agents, a new name.
 const COME_BACK_WITHIN: Duration = Duration::from_secs(60);
@@ -29,6 +29,10 @@ pub struct FinishReport {
     pub misplaced: Vec<(String, String)>,
 }
 
+/// How long a worker may take to remove what stood in places of folders.
+const REMOVED_WITHIN: Duration = Duration::from_secs(600);
+/// How long it is waited for while the cluster may stand still: a worker goes on removing by itself.
+const ASIDE_WITHIN: Duration = Duration::from_secs(10);
 /// Whoever carries a restore out is heard of more often than this.
 const ABANDONED_AFTER_MS: u64 = 15_000;
 
@@ -53,11 +57,14 @@ pub async fn finish_abandoned(store: &Store) -> Result<Option<FinishReport>, Res
     Ok(None)
 }
 
-/// Removes what is beside its place of a restore that has not taken place.
+/// Removes what is beside its place of a restore that has not taken place. As long as a worker has not said that
+/// nothing is left, the journal stays open, and whoever comes next tries again.
 pub(super) async fn clear_up(store: &Store, journal: &RestoreJournal) -> Result<(), RestoreError> {
-    drop_folders(store, journal, &[]).await?;
+    let is_clear = drop_folders(store, journal, &[], ASIDE_WITHIN).await?;
     store.collect_generations().await?;
-    store.close_restore_journal().await?;
+    if is_clear {
+        store.close_restore_journal().await?;
+    }
     Ok(())
 }
 
@@ -79,7 +86,7 @@ pub(super) async fn finish(store: &Store, journal: &RestoreJournal) -> Result<Fi
         store.finish_restore(journal, &detail).await?;
         failpoint::reach("restore-going-on");
         let kept: Vec<&JournaledFolder> = misplaced.iter().map(|(folder, _)| folder).collect();
-        drop_folders(store, journal, &kept).await?;
+        drop_folders(store, journal, &kept, REMOVED_WITHIN).await?;
         store.collect_generations().await?;
         store.close_restore_journal().await?;
         failpoint::reach("restore-collected");
@@ -98,7 +105,11 @@ async fn place_all(store: &Store, journal: &RestoreJournal) -> Result<Vec<Mispla
         for worker in live_workers(store).await? {
             let (here, others) = of_worker(left, &worker);
             left = others;
-            misplaced.extend(order_folders(store, &worker, &journal.id, StagedOrder::Place, &here).await);
+            let outcome =
+                order_folders(store, &worker, &journal.id, StagedOrder::Place, &here, MOVED_WITHIN).await;
+            misplaced.extend(outcome.misplaced);
+            // It may have died over it: whoever comes after it is asked.
+            left.extend(outcome.unanswered.into_iter().map(|(folder, _)| folder));
         }
         store.touch_restore_journal().await?;
         if Instant::now() >= deadline {
@@ -115,22 +126,27 @@ async fn place_all(store: &Store, journal: &RestoreJournal) -> Result<Vec<Mispla
     Ok(misplaced)
 }
 
-/// Removes what lies beside places of those folders that are not in `kept`, as far as workers answer.
+/// Removes what lies beside places of those folders that are not in `kept`, as far as workers answer; whether all
+/// have.
 pub(super) async fn drop_folders(
     store: &Store,
     journal: &RestoreJournal,
     kept: &[&JournaledFolder],
-) -> Result<(), RestoreError> {
+    longest: Duration,
+) -> Result<bool, RestoreError> {
+    let mut is_clear = true;
     let mut left: Vec<JournaledFolder> =
         journal.folders.iter().filter(|folder| !kept.contains(folder)).cloned().collect();
     for worker in live_workers(store).await? {
         let (here, others) = of_worker(left, &worker);
         left = others;
-        for (folder, why) in order_folders(store, &worker, &journal.id, StagedOrder::Drop, &here).await {
+        let outcome = order_folders(store, &worker, &journal.id, StagedOrder::Drop, &here, longest).await;
+        is_clear &= outcome.unanswered.is_empty();
+        for (folder, why) in outcome.misplaced.into_iter().chain(outcome.unanswered) {
             tracing::warn!("what stood in the place of `{}` is still beside it: {why}", folder.folder.key);
         }
     }
-    Ok(())
+    Ok(is_clear && left.is_empty())
 }
 
 fn of_worker(

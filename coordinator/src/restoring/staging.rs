@@ -29,8 +29,9 @@ use crate::archive::VerifiedArchive;
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// How long a worker may take to write what it has received.
 const UNPACKED_WITHIN: Duration = Duration::from_secs(600);
-/// How long moving and removing folders may take.
-const WORK_WITHIN: Duration = Duration::from_secs(600);
+/// How long looking at folders and moving them may take: each is one name. While the cluster stands still no lease
+/// runs out, so a worker that has died is known by its silence alone.
+pub(super) const MOVED_WITHIN: Duration = Duration::from_secs(10);
 /// Wait between two looks at it.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Bytes read from the archive at one time.
@@ -113,7 +114,8 @@ async fn send(
     let sent = send_members(store, &transfer, path, parcel, progress).await;
     let deadline = Instant::now() + UNPACKED_WITHIN;
     loop {
-        let facts = staged(store, worker, restore, StagedOrder::Look, vec![folder.clone()]).await?;
+        let facts =
+            staged(store, worker, restore, StagedOrder::Look, vec![folder.clone()], MOVED_WITHIN).await?;
         match (facts.into_iter().next(), &sent) {
             (Some(StagedFact::Staged), Ok(())) => return Ok(()),
             (Some(StagedFact::Failed { why }), _) => return Err(why),
@@ -159,29 +161,41 @@ async fn send_members(
     sender.finish().await.map_err(|error| error.to_string())
 }
 
-/// Has something done with folders of one worker; those with which it did not work.
+/// What became of an order to a worker.
+#[derive(Default)]
+pub(super) struct OrderOutcome {
+    /// Folders with which it did not work.
+    pub(super) misplaced: Vec<Misplaced>,
+    /// Folders of which it did not answer, and why: it may be asked again, and so may its successor.
+    pub(super) unanswered: Vec<Misplaced>,
+}
+
+/// Has something done with folders of one worker.
 pub(super) async fn order_folders(
     store: &Store,
     worker: &AttachedProcess,
     restore: &str,
     order: StagedOrder,
     folders: &[JournaledFolder],
-) -> Vec<Misplaced> {
-    let mut misplaced = Vec::new();
+    longest: Duration,
+) -> OrderOutcome {
+    let mut outcome = OrderOutcome::default();
     for portion in folders.chunks(STAGED_TOLD_MAX) {
         let asked = portion.iter().map(|folder| folder.folder.clone()).collect();
-        match staged(store, worker, restore, order, asked).await {
+        match staged(store, worker, restore, order, asked, longest).await {
             Ok(facts) => {
                 for (folder, fact) in portion.iter().zip(facts) {
                     if let StagedFact::Failed { why } = fact {
-                        misplaced.push((folder.clone(), why));
+                        outcome.misplaced.push((folder.clone(), why));
                     }
                 }
             }
-            Err(why) => misplaced.extend(portion.iter().map(|folder| (folder.clone(), why.clone()))),
+            Err(why) => {
+                outcome.unanswered.extend(portion.iter().map(|folder| (folder.clone(), why.clone())));
+            }
         }
     }
-    misplaced
+    outcome
 }
 
 async fn staged(
@@ -190,9 +204,10 @@ async fn staged(
     restore: &str,
     order: StagedOrder,
     folders: Vec<StagedFolder>,
+    longest: Duration,
 ) -> Result<Vec<StagedFact>, String> {
     let question = WorkerQuestion::Staged { restore: restore.to_owned(), order, folders };
-    match ask(store, worker, &question, WORK_WITHIN).await? {
+    match ask(store, worker, &question, longest).await? {
         WorkerAnswer::StagedFacts { facts } => Ok(facts),
         other => Err(said(worker, &other)),
     }

@@ -78,6 +78,58 @@ fn killed_after_the_change_the_same_command_finishes() {
     }
 }
 
+/// A restore whose worker is killed at a place of its own.
+fn kill_worker_at(place: &str) -> Scene {
+    let mut scene = Scene::set();
+    scene.go_astray();
+    scene.cluster.member("w0").terminate();
+    assert_eq!(scene.cluster.member("w0").wait(SOON), Ok(0));
+    let file = scene.cluster.scratch("failpoints").join(place);
+    let failpoint = format!("{place}:{}", file.display());
+    let words = ["worker", "start", "--name", "w0"];
+    scene.cluster.start_command_with("w0", &words, &[("MAESTRO_FAILPOINT", &failpoint)]);
+    scene.cluster.wait_for_worker("w0");
+    let snapshot = text(&scene.snapshot).to_owned();
+    let words = ["state", "restore", &snapshot, "--no-safety-copy", "--yes"];
+    scene.cluster.start_command("restore", &words);
+    scene.cluster.wait_until(place, Duration::from_secs(60), |_| {
+        if file.exists() { Ok(()) } else { Err("not reached".to_owned()) }
+    });
+    scene.cluster.member("w0").kill();
+    fs::remove_file(file).expect("it is there");
+    scene
+}
+
+#[test]
+fn with_its_worker_killed_while_it_unpacks_the_cluster_goes_on_as_it_was() {
+    let mut scene = kill_worker_at("worker-unpacked");
+    assert_eq!(
+        scene.cluster.member("restore").wait(Duration::from_secs(60)),
+        Ok(77),
+        "{}",
+        scene.cluster.tails()
+    );
+    scene.cluster.start_worker("w0");
+    scene.cluster.wait_for_worker("w0");
+    scene.expect_astray();
+    json(&scene.restore(&["--format", "json"]));
+    scene.expect_restored();
+}
+
+#[test]
+fn with_its_worker_killed_while_it_places_its_successor_finishes() {
+    let mut scene = kill_worker_at("worker-placing");
+    scene.cluster.look_again();
+    scene.cluster.start_worker("w0");
+    assert_eq!(
+        scene.cluster.member("restore").wait(Duration::from_secs(60)),
+        Ok(0),
+        "{}",
+        scene.cluster.tails()
+    );
+    scene.expect_restored();
+}
+
 #[test]
 fn killed_after_the_change_a_coordinator_finishes() {
     let mut scene = Scene::set();

@@ -84,6 +84,42 @@ fn a_command_killed_after_the_thaw_leaves_a_cluster_that_goes_on() {
 }
 
 #[test]
+fn a_worker_killed_while_it_packs_is_missing_and_its_task_starts_again() {
+    let setup = ClusterSetup { workers: 0, ..ClusterSetup::default() };
+    let mut scene = SnapshotScene::start(setup, &[]);
+    let reached = scene.path("reached");
+    let failpoint = format!("worker-packing:{}", reached.display());
+    let words = ["worker", "start", "--name", "w0"];
+    scene.cluster.start_command_with("w0", &words, &[("MAESTRO_FAILPOINT", &failpoint)]);
+    scene.cluster.wait_for_worker("w0");
+    let file = counting_agent(&scene);
+    scene.cluster.start_command("snapshot", &["state", "snapshot", "--format", "json"]);
+    scene.cluster.wait_until("packing", PATIENCE, |_| {
+        if reached.exists() { Ok(()) } else { Err("not yet".to_owned()) }
+    });
+    scene.cluster.member("w0").kill();
+    fs::remove_file(&reached).expect("it is there");
+    let ended = scene.cluster.member("snapshot").wait(PATIENCE);
+    assert_eq!(ended, Ok(1), "{}", scene.cluster.tails());
+    let said = scene.cluster.member("snapshot").log();
+    assert!(said.contains("worker `w0`") && !scene.path("all/latest").exists(), "{said}");
+    let length = fs::metadata(&file).expect("there").len();
+    scene.cluster.start_worker("w0");
+    scene.cluster.wait_for_worker("w0");
+    let again = file.with_file_name(format!(
+        "../{}.2/count",
+        file.parent().and_then(|folder| folder.file_name()).expect("a task's folder").to_string_lossy()
+    ));
+    scene.cluster.wait_until("the second attempt", PATIENCE, |_| {
+        if again.exists() { Ok(()) } else { Err(format!("no {}", again.display())) }
+    });
+    assert_eq!(fs::metadata(&file).expect("there").len(), length, "the first one died with its worker");
+    let (record, _) = scene.take();
+    assert_eq!(record["latest"], true, "{record}");
+    fs::write(scene.cluster.witness().join("stop"), "").expect("a file");
+}
+
+#[test]
 fn a_worker_that_dies_or_sleeps_is_missing_and_the_snapshot_partial() {
     let setup = ClusterSetup { workers: 0, ..ClusterSetup::default() };
     let mut scene = SnapshotScene::start(setup, &[]);

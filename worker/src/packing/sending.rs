@@ -12,6 +12,7 @@ use maestro_model::pack_frames::{
 };
 use maestro_model::snapshot::{ArchivedFile, ArchivedKind, ArchivedNote, EntryPath, FileDigest};
 use maestro_store::Store;
+use maestro_store::failpoint;
 use maestro_store::relay::{RelayError, RelayId};
 use tokio::sync::{Semaphore, mpsc};
 
@@ -102,6 +103,7 @@ fn pack_one(item: &PackItem, cutter: &MemberCutter) -> io::Result<Option<UnreadF
     }
     let head = PackedHead { key: item.key.clone(), role: item.role.clone() };
     cutter.send_frame(PackFrame::Workspace { head }.encode())?;
+    failpoint::reach("worker-packing");
     cutter.open();
     let list = EntryList::new(cutter.clone());
     let listener = list.clone();

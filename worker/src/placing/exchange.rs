@@ -2,6 +2,7 @@
 
 use std::io;
 
+use maestro_store::failpoint;
 use rustix::fs::{CWD, RenameFlags};
 use rustix::io::Errno;
 
@@ -23,6 +24,7 @@ pub(crate) fn place_staged(holder: &Holder) -> Result<(), String> {
     let failed = |error: io::Error| format!("cannot put it into its place: {error}");
     // Whoever asks again sees by the mark whether the exchange took place.
     holder.mark().map_err(failed)?;
+    failpoint::reach("worker-placing");
     let staged = holder.whole();
     match rustix::fs::renameat_with(CWD, &staged, CWD, &holder.place, RenameFlags::EXCHANGE) {
         Ok(()) => Ok(()),

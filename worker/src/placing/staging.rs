@@ -7,6 +7,7 @@ use std::path::Path;
 
 use flate2::bufread::MultiGzDecoder;
 use maestro_model::snapshot::{FileDigest, TreeDigest, WorkspaceKey};
+use maestro_store::failpoint;
 use maestro_store::relay::RelayReceiver;
 
 use super::holder::Holder;
@@ -82,6 +83,7 @@ fn stage(packed: PieceReader, holder: &Holder, order: &StagingOrder) -> Result<(
     let mut tree = TreeDigest::default();
     let entry = order.key.entry();
     unpack_archived(MultiGzDecoder::new(buffered), &entry, &part, order.limits, &mut |file| tree.add(&file))?;
+    failpoint::reach("worker-unpacked");
     if tree.finish() == order.tree { Ok(()) } else { Err(StagingError::Different) }
 }
 
