@@ -152,7 +152,7 @@ async fn last_task(store: &Store, run: RunRecord) -> Result<FoundTask, Failure> 
     let mut last: Option<TaskView> = None;
     let started = |task: &TaskView| task.record.as_ref().and_then(|record| record.started_at_ms);
     for task in store.tasks(&run.id, 0..run.tasks).await? {
-        if matches!(task.kind, 'g' | 'x') {
+        if matches!(task.kind, 'g' | 'x' | 's') {
             continue;
         }
         if last.as_ref().is_none_or(|last| started(&task) > started(last)) {

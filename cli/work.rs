@@ -91,7 +91,8 @@ async fn last_in_run(store: &Store, run: &RunRecord, agent: &str) -> Result<Opti
     let tasks = store.tasks(&run.id, 0..run.tasks).await?;
     let shared = shared_parts(store, run, &tasks).await?;
     let is_its = |task: &TaskView| {
-        !matches!(task.kind, 'g' | 'x') && shared.get(&task.shared).is_some_and(|part| is_of(part, agent))
+        !matches!(task.kind, 'g' | 'x' | 's')
+            && shared.get(&task.shared).is_some_and(|part| is_of(part, agent))
     };
     let started = |task: &TaskView| task.record.as_ref().and_then(|record| record.started_at_ms);
     let mut last: Option<TaskView> = None;

@@ -98,12 +98,22 @@ fn last_of(path: &Path, cluster: &str) -> Result<Option<SystemTime>, SnapshotErr
 }
 
 async fn take(store: &Store, settings: &AutomaticSettings) -> Result<TakenSnapshot, SnapshotError> {
+    take_labelled(store, settings, LABEL, "the coordinator, as snapshot_interval says").await
+}
+
+/// Takes one into the folder, lets `latest` lead to it if it is a good one, and removes what is too old.
+pub(crate) async fn take_labelled(
+    store: &Store,
+    settings: &AutomaticSettings,
+    label: &str,
+    by: &str,
+) -> Result<TakenSnapshot, SnapshotError> {
     let folder = SnapshotFolder::open(&settings.folder)?;
     let request = SnapshotRequest {
         output: folder.named(&stamp(store.server_time_ms().await?)),
-        label: Some(LABEL.to_owned()),
+        label: Some(label.to_owned()),
         include_logs: false,
-        by: "the coordinator, as snapshot_interval says".to_owned(),
+        by: by.to_owned(),
         deadline: STILL_MAX,
         failed_agents: failed_agents(store).await?,
     };

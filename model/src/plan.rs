@@ -55,7 +55,7 @@ impl QueueName {
         QueueName(format!("w:{name}"))
     }
 
-    /// Steps that a coordinator carries out: expansion of `foreach`.
+    /// Steps that a coordinator carries out: expansion of `foreach`, and snapshots.
     pub fn expand() -> QueueName {
         QueueName("c:expand".to_owned())
     }
@@ -358,6 +358,11 @@ pub enum TaskKind {
         list: String,
         /// Most items at one time.
         max_parallel: Option<u32>,
+    },
+    /// A snapshot of the cluster, which a coordinator takes.
+    Snapshot {
+        /// Its label.
+        label: String,
     },
 }
 

@@ -80,6 +80,9 @@ pub struct OwnSpec {
     /// What its own prompt reads.
     #[serde(rename = "r", default, skip_serializing_if = "References::is_empty")]
     pub references: References,
+    /// Of a snapshot: its label.
+    #[serde(rename = "n", default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<String>,
     /// Taken over from another run: the task that did the work.
     #[serde(rename = "o", default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<TaskId>,
@@ -152,7 +155,7 @@ fn flags(task: &PlannedTask, shared: &SharedSpec) -> String {
     flag(shared.continue_on.failed, 'f');
     flag(shared.continue_on.skipped, 's');
     flag(shared.assigned.is_some(), 'i');
-    flag(matches!(task.kind, TaskKind::Expand { .. }), 'x');
+    flag(matches!(task.kind, TaskKind::Expand { .. } | TaskKind::Snapshot { .. }), 'x');
     flags
 }
 
@@ -173,6 +176,7 @@ pub fn expanded_item(
         list: None,
         max_parallel: None,
         references: References::default(),
+        snapshot: None,
         origin: None,
     };
     format!("i {shared_index} g{group} {flags} \n{}", json(&own))
@@ -189,6 +193,7 @@ fn task_field(plan: &Plan, index: u32, window: &str) -> String {
         list: None,
         max_parallel: None,
         references: task.references.clone(),
+        snapshot: None,
         origin: plan.seeds.get(&index).map(|seed| seed.origin.clone()),
     };
     let letter = match &task.kind {
@@ -206,6 +211,10 @@ fn task_field(plan: &Plan, index: u32, window: &str) -> String {
             own.list = Some(list.clone());
             own.max_parallel = *max_parallel;
             'x'
+        }
+        TaskKind::Snapshot { label } => {
+            own.snapshot = Some(label.clone());
+            's'
         }
     };
     let needs = needs(&plan.tasks, &task.references);

@@ -117,7 +117,7 @@ pub struct TaskView {
     pub id: TaskId,
     /// Its own part of the plan.
     pub own: OwnSpec,
-    /// `a` agent, `i` item, `g` group, `x` to be expanded.
+    /// `a` agent, `i` item, `g` group, `x` to be expanded, `s` snapshot.
     pub kind: char,
     /// Which shared part it builds on.
     pub shared: u32,

@@ -2,6 +2,7 @@
 
 mod failsafe;
 mod restoring;
+mod steps;
 mod stopping;
 #[path = "../support/mod.rs"]
 mod support;

@@ -99,7 +99,7 @@ fn planned_step(plan: &Plan, task: &PlannedTask) -> PlannedStep {
     let (foreach, items) = match &task.kind {
         TaskKind::Group { count, .. } => (true, Some(*count)),
         TaskKind::Expand { .. } => (true, None),
-        TaskKind::Agent | TaskKind::Item { .. } => (false, None),
+        TaskKind::Agent | TaskKind::Item { .. } | TaskKind::Snapshot { .. } => (false, None),
     };
     PlannedStep {
         step: task.step.to_string(),
@@ -135,6 +135,7 @@ pub(super) fn labels(plan: &Plan) -> HashMap<u32, (String, Option<u32>)> {
 
 /// The steps in the order of the file, as the live view wants them.
 pub(super) fn step_plans(workflow: &Workflow, plan: &Plan) -> Vec<StepPlan> {
+    let workflow = workflow.with_snapshot_steps();
     let mut steps: Vec<StepPlan> = workflow
         .steps
         .iter()

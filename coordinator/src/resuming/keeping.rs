@@ -87,7 +87,7 @@ impl<'a> KeepingSteps<'a> {
         let fits = match &task.kind {
             TaskKind::Group { count, .. } => items.len() == *count as usize && items.iter().all(ended),
             TaskKind::Expand { .. } => items.iter().all(ended),
-            TaskKind::Agent | TaskKind::Item { .. } => items.is_empty(),
+            TaskKind::Agent | TaskKind::Item { .. } | TaskKind::Snapshot { .. } => items.is_empty(),
         };
         (own && fits).then_some(record.status)
     }
@@ -196,7 +196,7 @@ impl Kept {
         task.triggers = 0;
         let queue = match &task.kind {
             TaskKind::Group { .. } => None,
-            TaskKind::Expand { .. } => Some(QueueName::expand()),
+            TaskKind::Expand { .. } | TaskKind::Snapshot { .. } => Some(QueueName::expand()),
             _ => Some(plan.shared[task.shared as usize].queue.clone()),
         };
         let is_in = |range: &RootRange| (range.first..range.first + range.count).contains(&self.start);

@@ -1,17 +1,20 @@
-//! Steps that a coordinator carries out itself: `foreach` over a list that is only known now.
+//! Steps that a coordinator carries out itself: `foreach` over a list that is only known now, and snapshots.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use maestro_model::ids::Incarnation;
 use maestro_model::plan::QueueName;
+use maestro_model::task::Reason;
 use maestro_store::brought::{ReadyGrant, make_ready};
 use maestro_store::duties::{EXPAND_ITEMS_MAX, Expansion};
+use maestro_store::runs::StoredOutput;
 use maestro_store::step::{Ending, Grant, StepReport, StepRequest};
 use maestro_store::{Refusal, Store, StoreError};
 use tokio::sync::watch;
 
 use super::{CoordinatorSettings, TROUBLE_PAUSE};
+use crate::automatic::take_labelled;
 use crate::expansion::{ExpansionPlan, expand, too_many};
 
 /// Longest wait for a bell.
@@ -120,6 +123,9 @@ impl Expander {
     }
 
     async fn carry_out(&self, grant: Grant) -> Result<Option<StepReport>, StoreError> {
+        if let Some(label) = grant.own.snapshot.clone() {
+            return Ok(Some(self.take_snapshot(&grant, label).await));
+        }
         let handler = self.is_handler(&grant).await?;
         let (known, groups) = match self.store.grant_parts(&grant).await {
             Ok(parts) => parts,
@@ -133,6 +139,32 @@ impl Expander {
             ExpansionPlan::Report(report) => Ok(Some(report)),
             ExpansionPlan::Items(items) => self.store_items(&ready, &items).await,
         }
+    }
+
+    /// On a task of its own: the lease is renewed while the disk is waited for.
+    async fn take_snapshot(&self, grant: &Grant, label: String) -> StepReport {
+        let (store, settings) = (self.store.clone(), self.settings.snapshots.clone());
+        let by = format!("step `{}` of run {}", grant.own.step, grant.task.run);
+        let taken = tokio::spawn(async move { take_labelled(&store, &settings, &label, &by).await }).await;
+        let failure = match taken {
+            Ok(Ok(taken)) if !taken.manifest.partial => {
+                tracing::info!(path = %taken.path.display(), task = %grant.task, "took a snapshot for a step");
+                return empty_report(grant, Ending::Completed { exit_code: Some(0) });
+            }
+            Ok(Ok(taken)) => {
+                format!("the snapshot `{}` is partial: nobody could go back to it", taken.path.display())
+            }
+            Ok(Err(error)) => match std::error::Error::source(&error) {
+                Some(source) => format!("no snapshot was taken: {error}: {source}"),
+                None => format!("no snapshot was taken: {error}"),
+            },
+            Err(error) => format!("taking the snapshot broke down: {error}"),
+        };
+        tracing::warn!(task = %grant.task, "{failure}");
+        let ending = Ending::Failed { reason: Reason::Infra, exit_code: None, retry_in_ms: None };
+        let output =
+            serde_json::to_string(&StoredOutput::of_message(failure)).expect("a message is plain data");
+        StepReport { output, ..empty_report(grant, ending) }
     }
 
     async fn is_handler(&self, grant: &Grant) -> Result<bool, StoreError> {

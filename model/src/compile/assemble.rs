@@ -30,6 +30,7 @@ pub fn compile(
     inputs: &RunInputs,
     agents: &AgentCatalogue,
 ) -> Result<Plan, Diagnostics> {
+    let workflow = &*workflow.with_snapshot_steps();
     let given = Given::new(workflow, inputs);
     let mut problems = Diagnostics::default();
     check_agents(workflow, agents, &mut problems);
@@ -241,7 +242,7 @@ impl Assembly<'_> {
             let agent = self.agent(step);
             let queue = match (shape, agent.assigned) {
                 (StepShape::Group(_), _) => None,
-                (StepShape::Expand(_), _) => Some(QueueName::expand()),
+                (StepShape::Expand(_) | StepShape::Snapshot(_), _) => Some(QueueName::expand()),
                 (StepShape::Single, Some(assigned)) => Some(QueueName::assigned(&assigned.id)),
                 (StepShape::Single, None) if bound => Some(bound_queue.clone()),
                 (StepShape::Single, None) => Some(QueueName::agent(&agent.agent_type.slug)),
@@ -274,7 +275,7 @@ impl Assembly<'_> {
         let own_texts = match shape {
             StepShape::Single => step.prompt.as_slice(),
             StepShape::Expand(_) => step.foreach.as_ref().map_or(&[][..], |list| list.texts()),
-            StepShape::Group(_) => &[],
+            StepShape::Group(_) | StepShape::Snapshot(_) => &[],
         };
         let kind = match shape {
             StepShape::Single => TaskKind::Agent,
@@ -286,6 +287,7 @@ impl Assembly<'_> {
             StepShape::Expand(list) => {
                 TaskKind::Expand { list: list.clone(), max_parallel: step.max_parallel }
             }
+            StepShape::Snapshot(label) => TaskKind::Snapshot { label: label.clone() },
         };
         let dependents = self.ends.outgoing[place].iter();
         let dependents = dependents

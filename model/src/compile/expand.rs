@@ -20,6 +20,8 @@ pub(super) enum StepShape {
     Group(Vec<Value>),
     /// An expansion by a coordinator: the expression, or the list as JSON.
     Expand(String),
+    /// A snapshot by a coordinator, with its label.
+    Snapshot(String),
 }
 
 /// Decides for one step; an error is added to the problems.
@@ -29,6 +31,9 @@ pub(super) fn shape(
     given: &Given,
     problems: &mut Diagnostics,
 ) -> Option<StepShape> {
+    if let Some(label) = &step.makes_snapshot {
+        return Some(StepShape::Snapshot(label.clone()));
+    }
     let Some(list) = &step.foreach else {
         return Some(StepShape::Single);
     };

@@ -68,6 +68,7 @@ fn drawn(plan: &Plan) -> String {
                 format!("group {first}+{count} at most {max_parallel:?}")
             }
             TaskKind::Expand { list, max_parallel } => format!("expand {list} at most {max_parallel:?}"),
+            TaskKind::Snapshot { label } => format!("snapshot {label}"),
         };
         let dependents: Vec<String> =
             task.dependents.iter().map(|one| format!("{:?} {}", one.edge, one.index)).collect();

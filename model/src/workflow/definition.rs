@@ -153,12 +153,15 @@ pub struct Step {
     /// Ends, beside completion, that let its dependents go on.
     #[schemars(with = "Option<schema::ContinueOnWords>")]
     pub continue_on: ContinueOn,
-    /// Makes a labelled snapshot before or after the step.
+    /// Makes a labelled snapshot before or after the step: `<workflow>:<step>:before`.
     #[schemars(with = "Option<SnapshotMoment>")]
     pub snapshot: Option<Marked<SnapshotMoment>>,
     /// The role the agent plays: `<< agent.role >>` and `MAESTRO_ROLE`.
     #[schemars(with = "Option<String>")]
     pub role: Option<String>,
+    /// Of a step that stands for a snapshot: its label. None is written so; see `with_snapshot_steps`.
+    #[schemars(skip)]
+    pub makes_snapshot: Option<String>,
 }
 
 /// What happens after a failure. What is left out comes from `defaults`, then from the built-in rules.

@@ -8,6 +8,7 @@
 //! - `read`: nodes to types, key by key
 //! - `names`: which names may stand in which text
 //! - `check`: what only the whole can tell: unknown steps, double ids
+//! - `snapshots`: steps for the snapshots that steps ask for
 //! - `warnings`: what is allowed, but probably not meant
 //! - `graph`: drawings of it
 
@@ -18,6 +19,7 @@ mod graph;
 mod names;
 mod read;
 mod schema;
+mod snapshots;
 mod warnings;
 
 #[cfg(test)]

@@ -206,6 +206,7 @@ fn read_step(
         continue_on: fields.get("continue_on").map(|node| read_continue_on(reader, node)).unwrap_or_default(),
         snapshot: fields.get("snapshot").and_then(|node| read_snapshot(reader, node)),
         role: fields.get("role").and_then(|node| reader.text("role", node)).map(|text| text.value),
+        makes_snapshot: None,
     };
     Some(step)
 }

@@ -130,7 +130,7 @@ fn check_numbering(plan: &Plan) {
             let queue = match &task.kind {
                 TaskKind::Agent => Some(shared.queue.as_str()),
                 TaskKind::Group { .. } => None,
-                TaskKind::Expand { .. } => Some("c:expand"),
+                TaskKind::Expand { .. } | TaskKind::Snapshot { .. } => Some("c:expand"),
                 TaskKind::Item { .. } => panic!("an item is no root"),
             };
             assert_eq!(range.queue.as_ref().map(|queue| queue.as_str()), queue);
