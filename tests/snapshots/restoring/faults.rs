@@ -4,6 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use maestro_store::restoring::RestoreStage;
 use rustix::process::Signal;
 
 use super::scene::{SOON, Scene, json, text};
@@ -144,6 +145,12 @@ fn killed_after_the_change_a_coordinator_finishes() {
     scene.cluster.wait_until("the cluster to go on", SOON, |observer| {
         let mode = observer.ask(async |store| store.mode().await).map_err(|error| error.to_string())?;
         if mode.word == "run" { Ok(()) } else { Err(mode.word) }
+    });
+    // What stood in the places of folders goes after that.
+    scene.cluster.wait_until("the coordinator to have cleared up", SOON, |observer| {
+        let journal = observer.ask(async |store| store.restore_journal().await);
+        let stage = journal.map_err(|error| error.to_string())?.map(|journal| journal.stage);
+        if stage == Some(RestoreStage::Done) { Ok(()) } else { Err(format!("{stage:?}")) }
     });
     scene.expect_restored();
 }
