@@ -108,6 +108,21 @@ impl Drop for SmallDisk<'_> {
 }
 
 #[test]
+fn a_path_that_a_task_brings_is_its_own_fault_and_others_are_served() {
+    let cluster = TestCluster::start(ClusterSetup::default());
+    let bad =
+        cluster.maestro(&["task", "dispatch", "true", "--to", "shell", "--env", "PATH=/nope", "--sync"]);
+    assert_eq!(bad.code, 1, "{bad:?}");
+    let record = cluster.maestro(&["task", "list", "--last", "--format", "json"]).out;
+    let record: serde_json::Value = serde_json::from_str(&record).expect("JSON");
+    assert_eq!((&record["reason"], &record["attempt"]), (&"config".into(), &1.into()), "{record}");
+    let workers = cluster.maestro(&["worker", "list", "--format", "json"]).out;
+    let workers: serde_json::Value = serde_json::from_str(&workers).expect("JSON");
+    assert_eq!(workers[0]["trouble"], serde_json::Value::Null, "{workers}");
+    assert_eq!(cluster.maestro(&["task", "dispatch", "true", "--to", "shell", "--sync"]).code, 0);
+}
+
+#[test]
 fn a_full_disk_is_the_hosts_failure_and_others_are_served() {
     let folder = tempfile::tempdir().expect("a folder");
     let Some(disk) = SmallDisk::mount(folder.path()) else {

@@ -15,7 +15,7 @@ use maestro_store::worker::KilledAgent;
 use maestro_vitals::tally::tally;
 use tokio::sync::{mpsc, watch};
 
-use crate::attempt::{AttemptEnd, AttemptHandle, AttemptRun, AttemptRunner, StopKind};
+use crate::attempt::{AttemptEnd, AttemptHandle, AttemptRun, AttemptRunner, BrokenPart, StopKind};
 use crate::decide::{Rendered, with_publish};
 use crate::events::{Breakage, EndCause, WorkerEvent};
 use crate::failsafe::FolderUsers;
@@ -166,11 +166,14 @@ impl RunningAttempts {
         let (live, log_ends, events) = (self.live.clone(), self.log_ends.clone(), self.events.clone());
         let (store, killed) = (self.store.clone(), self.killed.clone());
         let speaks = ready.agent.output != OutputFormat::Text;
+        let has_own_path = rendered.env.contains_key("PATH");
         let (mode, users) = (self.settings.failsafe, self.users.clone());
         tokio::spawn(async move {
             let work = async {
                 let begun = Instant::now();
                 let (report, broken, signal) = run_guarded(attempt).await;
+                let (report, broken) =
+                    if has_own_path { of_its_own_path(report, broken) } else { (report, broken) };
                 tally().agent_worked(begun.elapsed());
                 tell_how_it_did(&killed, &key, (&slug, shared.assigned.as_ref()), &report, signal);
                 let present = store.borrow().clone();
@@ -231,11 +234,19 @@ async fn with_earlier_use(report: AttemptReport, store: &Store, (task, _): &Atte
     AttemptReport { model_use: Some(Box::new(used)), ..report }
 }
 
+/// A program that is not found on the PATH that a task was given says nothing about the host, and another try would
+/// end alike.
+fn of_its_own_path(report: AttemptReport, broken: Option<BrokenPart>) -> (AttemptReport, Option<BrokenPart>) {
+    if broken != Some(BrokenPart::Binary) {
+        return (report, broken);
+    }
+    let outcome = AttemptOutcome::Failed { reason: Reason::Config, exit_code: None };
+    (AttemptReport { outcome, ..report }, None)
+}
+
 /// Runs an attempt so that a bug in it costs that attempt, and not its slot for ever. With what of the host is broken,
 /// and the signal that ended its first process.
-async fn run_guarded(
-    attempt: AttemptRun,
-) -> (AttemptReport, Option<crate::attempt::BrokenPart>, Option<i32>) {
+async fn run_guarded(attempt: AttemptRun) -> (AttemptReport, Option<BrokenPart>, Option<i32>) {
     match tokio::spawn(attempt.run()).await {
         Ok(AttemptEnd { report, broken, tree, .. }) => {
             let signal = tree.and_then(|tree| match tree.main {
