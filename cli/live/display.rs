@@ -117,6 +117,14 @@ impl RunDisplay {
         self.screen.draw(&frame, size.width, Instant::now()).map_err(|error| Failure::from_output(&error))
     }
 
+    /// Says something about the run as a whole. A tree stays above it as it was, and goes on below.
+    pub(crate) fn say(&mut self, text: &str, now: u64) -> Result<(), Failure> {
+        self.leave(now)?;
+        self.printer.note(text);
+        self.screen.leave_behind();
+        Ok(())
+    }
+
     /// Takes in that the run has ended and shows it whole, for the last time.
     pub(crate) fn finish(&mut self, end: RunEnd, at: u64) -> Result<(), Failure> {
         self.view.on_run_end(end, at);

@@ -60,6 +60,11 @@ impl<W: Write> LiveScreen<W> {
         Ok(())
     }
 
+    /// Leaves the last frame as it is: something was written below it, and the next one begins there.
+    pub(crate) fn leave_behind(&mut self) {
+        self.drawn.clear();
+    }
+
     /// Rows that the last frame takes on a terminal of this width: if it became narrower, lines have
     /// been wrapped.
     fn rows_drawn(&self, width: usize) -> u16 {

@@ -27,7 +27,7 @@ const CONCURRENCY_MAX: u32 = 10_000;
 #[derive(Debug, Args)]
 #[command(
     after_help = "SIGTERM drains: no new tasks, running ones may end until MAESTRO_DRAIN_DEADLINE, then \
-                        they go back unburned. SIGTERM twice ends them at once.\n\n\
+                        they go back unburned. SIGTERM twice ends them at once, with their grace period; a third one without.\n\n\
                         Example:\n  maestro worker start --name alpha --concurrency 8 --agents shell,noop"
 )]
 pub(crate) struct WorkerStartArgs {

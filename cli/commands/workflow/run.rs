@@ -156,12 +156,18 @@ impl RunCall<'_> {
         let (run, ready) = self.submit(store, ready).await?;
         let mut display = self.display(&run, &ready)?;
         let mut following = self.following(Following::new(store, &run, position, labels(&ready.plan)));
+        let mut is_stopping = false;
         let end = loop {
             tokio::select! {
                 end = following.until_the_end(&mut display) => break end?,
                 () = interruptions.next() => {
-                    self.context.printer.note("stopping the run; once more ends it at once");
-                    store.stop_run(&run, "interrupted").await.map_err(store_failure)?;
+                    if is_stopping {
+                        cluster.end_agents_at_once();
+                    } else {
+                        display.say("stopping the run; once more ends it at once", now_ms())?;
+                        store.stop_run(&run, "interrupted").await.map_err(store_failure)?;
+                    }
+                    is_stopping = true;
                 }
                 how = cluster.broke_down() => return Err(how),
             }

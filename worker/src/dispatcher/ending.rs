@@ -42,7 +42,9 @@ impl Dispatcher {
             Phase::Draining if is_second => self.begin_ending(actions),
             // Of the time that was asked for in so many words and the worker's own the shorter one counts.
             Phase::Draining => actions.push(WorkerAction::StartDrainTimer(self.drain.number, None)),
-            Phase::Ending | Phase::Finished => {}
+            // Whoever asks once more does not want to wait for agents that do not listen.
+            Phase::Ending => self.on_end_agents(Duration::ZERO, actions),
+            Phase::Finished => {}
         }
     }
 

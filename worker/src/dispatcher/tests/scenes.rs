@@ -203,7 +203,7 @@ fn the_second_terminate_ends_at_once_and_waits_only_for_the_reports() {
     let mut stage = Stage::running(2, &[key(1, 1)]);
     stage.handle(WorkerEvent::Terminate);
     assert_eq!(stage.handle(WorkerEvent::Terminate), ["end 1.1 Return", "start-last-timer"]);
-    assert_eq!(stage.handle(WorkerEvent::Terminate), [] as [&str; 0]);
+    assert_eq!(stage.handle(WorkerEvent::Terminate), ["end 1.1 within 0ns"], "a third one waits for nobody");
     assert_eq!(stage.handle(WorkerEvent::DrainDeadline(DrainNumber(0))), [] as [&str; 0]);
     let returned = AttemptReport::plain(AttemptOutcome::Returned);
     assert_eq!(stage.ended(&key(1, 1), returned), ["send 0#2 1.1=returned"]);
