@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use maestro_store::Store;
+use maestro_store::watching::SnapshotNote;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -119,6 +120,12 @@ pub(crate) async fn take_labelled(
     };
     let taken = take_snapshot(store, &request, &watch::Sender::new(SnapshotProgress::default())).await?;
     folder.make_latest(&taken.path, taken.is_good())?;
+    if taken.is_good() {
+        let note = SnapshotNote { taken_at_ms: taken.manifest.taken_at_ms, bytes: taken.bytes };
+        if let Err(error) = store.note_snapshot(note).await {
+            tracing::warn!("the age of the snapshot is not told to those who watch: {error}");
+        }
+    }
     for removed in folder.remove_old(settings.retention)? {
         tracing::info!(path = %removed.display(), "removed a snapshot that was older than the retention time");
     }
