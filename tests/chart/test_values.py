@@ -16,7 +16,7 @@ import chart
 # What the chart says itself, or what has a value of its own.
 SAID_BY_THE_CHART = {
     "redis_url", "namespace", "workspace_root", "agents_dir", "log_level", "log_format", "max_concurrent",
-    "snapshot_dir", "snapshot_retention", "drain_deadline", "metrics_port", "alert_secret",
+    "snapshot_dir", "snapshot_interval", "snapshot_retention", "drain_deadline", "metrics_port", "alert_secret",
 }
 
 

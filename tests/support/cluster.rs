@@ -394,6 +394,11 @@ impl TestCluster {
         self.members.get(name).map(Member::log).unwrap_or_default()
     }
 
+    /// Whether one of its processes has said so.
+    pub fn has_said(&self, words: &str) -> bool {
+        self.members.values().any(|member| member.log().contains(words))
+    }
+
     /// The ends of all logs.
     pub fn tails(&self) -> String {
         let tails: String = self.members.values().map(Member::tail).collect();
