@@ -1,7 +1,9 @@
 //! Where an agent's own files are, as it sees them and as its worker does.
 //!
 //! A process sees what its worker sees. A container sees one folder in the place of Maestro's own folder of
-//! the attempt, so that the log and whatever else lies beside it are out of its reach.
+//! the attempt, so that the log and whatever else lies beside it are out of its reach. That folder itself it can
+//! only read: what it may write is mounted below one by one, and so none of it can be taken away and a link put
+//! in its place, which the worker would follow when it reads what the agent has left.
 
 use std::path::{Path, PathBuf};
 
@@ -68,8 +70,11 @@ impl OwnPlaces {
         let writable = agent.paths.write.iter().map(expanded).map(Bind::same);
         let mut binds: Vec<Bind> = readable.chain(writable).filter(|bind| bind.source.exists()).collect();
         binds.push(Bind::same(&self.inside.folder));
-        let own = Bind { target: self.inside.own.clone(), ..Bind::same(&self.outside.own) };
+        let own = Bind { read_only: true, ..self.of_box(&self.outside.own) };
         binds.push(own);
+        let in_box = [self.outside.tmp(), self.outside.out(), self.outside.home()];
+        let in_box = in_box.iter().filter(|path| path.starts_with(&self.outside.own) && path.exists());
+        binds.extend(in_box.map(|path| self.of_box(path)));
         if let WorkspacePlace::Assigned(_) = self.inside.place
             && self.home().exists()
         {
@@ -78,5 +83,10 @@ impl OwnPlaces {
         // In a short folder, where the path of its own would be too long.
         binds.extend(door.filter(|door| !door.starts_with(&self.outside.own)).map(Bind::same));
         binds
+    }
+
+    /// Something of the attempt's own, where the agent sees it.
+    fn of_box(&self, path: &Path) -> Bind {
+        Bind { target: self.seen(path), ..Bind::same(path) }
     }
 }

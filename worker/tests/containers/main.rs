@@ -25,6 +25,7 @@ mod neighbours;
 mod outcomes;
 #[path = "../attempts/output.rs"]
 mod output;
+mod planted;
 #[path = "../attempts/support.rs"]
 #[allow(dead_code, reason = "the tests of processes use the rest")]
 mod support;
