@@ -56,7 +56,7 @@ impl OwnPlaces {
         }
     }
 
-    /// What a container is given of the host. A path of the type that is not there is left out.
+    /// What a container is given of the host.
     pub(super) fn binds(
         &self,
         order: &AttemptOrder,
@@ -66,9 +66,9 @@ impl OwnPlaces {
         let agent = &order.agent;
         let expanded = |path: &String| host.expanded(path);
         let folders = agent.cache_dir.iter().chain(&agent.secrets_dir).chain(&agent.paths.read);
-        let readable = folders.map(expanded).map(Bind::read_only);
-        let writable = agent.paths.write.iter().map(expanded).map(Bind::same);
-        let mut binds: Vec<Bind> = readable.chain(writable).filter(|bind| bind.source.exists()).collect();
+        let readable = folders.map(expanded).map(|path| Bind::named(path, true));
+        let writable = agent.paths.write.iter().map(expanded).map(|path| Bind::named(path, false));
+        let mut binds: Vec<Bind> = readable.chain(writable).collect();
         binds.push(Bind::same(&self.inside.folder));
         let own = Bind { read_only: true, ..self.of_box(&self.outside.own) };
         binds.push(own);

@@ -7,9 +7,9 @@
 //! ```
 //!
 //! `address` says where an engine may be and whether it answers, `engine` is the connection, `plan` says what
-//! a container is made of, `start` makes it, `agent` is the hold on it and `drive` what happens until it ends,
-//! `pump` carries its streams, `signals` reaches its processes from outside, `networks` is the pool,
-//! `cleaning` removes, and `leftovers` finds what dead workers left, by label.
+//! a container is made of, `sources` where on the host the paths of its type lie, `start` makes it, `agent` is the
+//! hold on it and `drive` what happens until it ends, `pump` carries its streams, `signals` reaches its processes
+//! from outside, `networks` is the pool, `cleaning` removes, and `leftovers` finds what dead workers left, by label.
 //!
 //! What an end means for the task is decided in `attempt`. Nothing here speaks to Redis.
 
@@ -26,6 +26,7 @@ mod owner;
 mod plan;
 mod pump;
 mod signals;
+mod sources;
 mod start;
 
 pub use address::{EngineAddress, EngineGreeting};

@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 use super::engine::EngineLink;
 use super::error::ContainerError;
 use super::owner::{ATTEMPT, ContainerOwner, TASK, WORKSPACE};
+use super::sources::SourceWalk;
 
 /// An agent to be started in a container.
 #[derive(Debug, Clone)]
@@ -49,18 +50,20 @@ pub(crate) struct Bind {
     pub(crate) target: PathBuf,
     /// Whether it can only be read.
     pub(crate) read_only: bool,
+    /// Whether the agent type names it. What is not there is then left out, and links are looked at.
+    pub(crate) is_named: bool,
 }
 
 impl Bind {
     /// At the same path, writable.
     pub(crate) fn same(path: impl Into<PathBuf>) -> Bind {
         let source = path.into();
-        Bind { target: source.clone(), source, read_only: false }
+        Bind { target: source.clone(), source, read_only: false, is_named: false }
     }
 
-    /// At the same path, only readable.
-    pub(crate) fn read_only(path: impl Into<PathBuf>) -> Bind {
-        Bind { read_only: true, ..Bind::same(path) }
+    /// At the same path, named by the agent type.
+    pub(crate) fn named(path: impl Into<PathBuf>, read_only: bool) -> Bind {
+        Bind { read_only, is_named: true, ..Bind::same(path) }
     }
 }
 
@@ -151,11 +154,21 @@ impl ContainerOrder {
         pairs.collect()
     }
 
+    /// Looks again for links that were made since the engine was told of the mounts, and before it follows them.
+    pub(super) fn check_again(&self) -> Result<(), ContainerError> {
+        let walk = SourceWalk::of(self);
+        let mut named = self.binds.iter().filter(|bind| bind.is_named);
+        named.try_for_each(|bind| walk.find(&bind.source).map(drop))
+    }
+
     fn mounts(&self, link: &EngineLink) -> Result<Vec<Mount>, ContainerError> {
         let mut mounts = IndexMap::new();
+        let walk = SourceWalk::of(self);
         for bind in &self.binds {
-            self.check_source(link, &bind.source)?;
-            let (source, target) = (text(&bind.source)?, text(&bind.target)?);
+            let found = if bind.is_named { walk.find(&bind.source)? } else { Some(bind.source.clone()) };
+            let Some(source) = found else { continue };
+            self.check_source(link, &source)?;
+            let (source, target) = (text(&source)?, text(&bind.target)?);
             mounts.insert(
                 target.clone(),
                 Mount {

@@ -91,6 +91,7 @@ impl Readied {
         let claimed = Claimed { engine: self.engine.clone(), name, network: self.network.take() };
         let id = create(&self.link, &self.owner, order, &claimed, &progress).await?;
         let attached = attach(&self.link, &id, order.reads_stdin).await?;
+        order.check_again()?;
         let started = self.link.working().start_container(&id, None).await;
         started.map_err(|error| refused_start(order, &image, error))?;
         let init = init_pid(&self.link, &id).await?;
