@@ -18,6 +18,9 @@ use super::error::ContainerError;
 use super::owner::{ATTEMPT, ContainerOwner, TASK, WORKSPACE};
 use super::sources::SourceWalk;
 
+/// Folders in which the kernel shows the host, its processes and its devices.
+const KERNELS: [&str; 3] = ["/proc", "/sys", "/dev"];
+
 /// An agent to be started in a container.
 #[derive(Debug, Clone)]
 pub(crate) struct ContainerOrder {
@@ -183,11 +186,20 @@ impl ContainerOrder {
         Ok(mounts.into_values().collect())
     }
 
-    /// Neither the engine's socket, which is the host itself, nor the folders of other agents may come along.
+    /// Neither the engine's socket, which is the host itself, nor what the kernel shows of the host, nor the
+    /// folders of other agents may come along.
     fn check_source(&self, link: &EngineLink, source: &Path) -> Result<(), ContainerError> {
         let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let source_is = real(source);
         let slug = &self.agent.slug;
+        if KERNELS.iter().any(|folder| source_is.starts_with(folder)) {
+            let message = format!(
+                "agent `{slug}` may not reach `{}`: it is the kernel's word on the host; hint: a container has \
+                 its own /proc, /sys and /dev",
+                source.display()
+            );
+            return Err(ContainerError::Order(message));
+        }
         if link.socket.as_deref().is_some_and(|socket| real(socket).starts_with(&source_is)) {
             let message = format!(
                 "agent `{slug}` may not reach `{}`: the socket of the container engine lies there",

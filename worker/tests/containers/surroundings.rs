@@ -95,6 +95,23 @@ async fn neither_the_engines_socket_nor_others_workspaces_come_along() {
 }
 
 #[tokio::test]
+async fn the_hosts_processes_devices_and_control_groups_do_not_come_along() {
+    let site = Site::new();
+    let link = site.folder.path().join("link");
+    std::os::unix::fs::symlink("/proc/1", &link).expect("ours");
+    let link = link.to_str().expect("UTF-8");
+    for path in ["/proc", "/proc/1", "/dev", "/dev/shm", "/sys", "/sys/fs/cgroup", link] {
+        for right in ["read", "write"] {
+            let keys = serde_json::json!({"paths": {right: [path]}});
+            let end = site.run(with_keys(site.script("true"), &keys)).await;
+            let (reason, _, message) = failed(&end);
+            assert_eq!(reason, Reason::Config, "{path}: {message}");
+            assert!(message.contains("the kernel's word on the host"), "{message}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_environment_is_the_images_and_what_the_specification_lists() {
     let site = Site::new();
     let end = site.run(site.command(&["env"])).await;
