@@ -27,6 +27,7 @@ use crate::engine::{
 use crate::failure::Failure;
 use crate::local_workspaces::LocalWorkspaces;
 use crate::private_redis::{PrivateRedis, PrivateRedisPlan};
+use crate::within_task::refuse_within_task;
 
 /// A cluster in this process.
 pub(crate) struct LocalCluster {
@@ -44,12 +45,13 @@ impl LocalCluster {
     /// see a run that ends with this process.
     ///
     /// # Errors
-    /// 69 if there is no Redis to start, or a part does not come up.
+    /// 77 inside a task; 69 if there is no Redis to start, or a part does not come up.
     pub(crate) async fn start(
         settings: &Settings,
         context: &CommandContext,
         agents: IndexMap<AgentSlug, AgentType>,
     ) -> Result<LocalCluster, Failure> {
+        refuse_within_task(settings, context)?;
         let surroundings = context.surroundings()?;
         settings.check_lease()?;
         settings.check_failsafe()?;

@@ -31,6 +31,7 @@ mod traced_output;
 mod up_file;
 mod waiting;
 mod watched;
+mod within_task;
 mod work;
 
 use std::process::ExitCode;

@@ -22,6 +22,7 @@ use crate::failure::Failure;
 use crate::local_workspaces::LocalWorkspaces;
 use crate::output::shape::{Column, Field, Shape};
 use crate::private_redis::{PrivateRedis, PrivateRedisPlan};
+use crate::within_task::refuse_within_task;
 
 /// Threads of a private cluster.
 const THREADS: usize = 2;
@@ -196,6 +197,7 @@ async fn on_a_private_one(
     settings: &Settings,
     context: &CommandContext,
 ) -> Result<Measurement, Failure> {
+    refuse_within_task(settings, context)?;
     let surroundings = context.surroundings()?;
     let redis = PrivateRedis::start(PrivateRedisPlan::of_local(&surroundings)?, &surroundings)?;
     let options = StoreOptions { url: redis.url(), ..store_options(settings, DAEMON_PATIENCE) };

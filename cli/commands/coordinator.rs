@@ -10,6 +10,7 @@ use crate::engine::{Interruptions, RunningCoordinator, coordinator_settings};
 use crate::exit::Exit;
 use crate::logging::{LogRole, start_logging};
 use crate::watched::WatchedCluster;
+use crate::within_task::refuse_within_task;
 
 /// Threads of a coordinator.
 const THREADS: usize = 1;
@@ -36,6 +37,7 @@ pub(crate) struct CoordinatorStartArgs {
 pub(crate) fn run(command: CoordinatorCommand, context: &CommandContext) -> Outcome {
     let CoordinatorCommand::Start(args) = command;
     let settings = context.settings()?;
+    refuse_within_task(&settings, context)?;
     settings.check_failsafe()?;
     start_logging(LogRole::Service, &settings, &context.printer);
     context.block_on(THREADS, async {

@@ -22,6 +22,7 @@ use crate::failure::Failure;
 use crate::logging::{LogRole, start_logging};
 use crate::private_redis::{PrivateRedis, PrivateRedisPlan};
 use crate::up_file::{UpClaim, UpFile};
+use crate::within_task::refuse_within_task;
 
 /// Threads of a cluster on one host.
 const THREADS: usize = 2;
@@ -51,6 +52,7 @@ pub(crate) struct UpArgs {
 /// Starts the cluster and keeps it until told to end.
 pub(crate) fn run(args: &UpArgs, context: &CommandContext) -> Outcome {
     let settings = context.settings()?;
+    refuse_within_task(&settings, context)?;
     settings.check_lease()?;
     settings.check_failsafe()?;
     if args.detach {

@@ -17,6 +17,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::logging::{LogRole, start_logging};
 use crate::watched::WatchedWorker;
+use crate::within_task::refuse_within_task;
 
 /// Threads beside the one that beats.
 const THREADS: usize = 2;
@@ -51,6 +52,7 @@ pub(crate) struct WorkerStartArgs {
 /// Serves until SIGTERM.
 pub(crate) fn run(args: WorkerStartArgs, context: &CommandContext) -> Outcome {
     let settings = context.settings()?;
+    refuse_within_task(&settings, context)?;
     start_logging(LogRole::Service, &settings, &context.printer);
     settings.check_lease()?;
     settings.check_failsafe()?;

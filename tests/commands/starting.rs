@@ -1,0 +1,40 @@
+//! Where no cluster is started: inside a task, and in a task's folder.
+
+use std::fs;
+
+use crate::sandbox::Sandbox;
+
+/// All that starts a worker or a coordinator. None of them asks Redis before it is refused.
+const STARTS: [&[&str]; 6] = [
+    &["up"],
+    &["up", "--detach"],
+    &["worker", "start"],
+    &["coordinator", "start"],
+    &["workflow", "run", "hello", "--local"],
+    &["bench"],
+];
+
+#[test]
+fn no_cluster_is_started_inside_a_task_nor_in_its_folder() {
+    let sandbox = Sandbox::new();
+    let root = sandbox.path("root");
+    fs::create_dir_all(root.join("q/sub")).expect("ours");
+    fs::create_dir_all(sandbox.path("else/shell/0k3v9x2mqf1a.7/src")).expect("ours");
+    fs::create_dir_all(sandbox.path("else/shell/0k3v9x2mqf1a.7.maestro")).expect("ours");
+    for words in STARTS {
+        let answer = sandbox.maestro_with(&[("MAESTRO_TASK_ID", "0k3v9x2mqf1a.7")], words);
+        assert_eq!((answer.code, answer.out.as_str()), (77, ""), "{words:?}: {}", answer.err);
+        let text = "error: no cluster is started inside a task (`0k3v9x2mqf1a.7`)\n\nhint: start it outside; \
+                    if this is no task's process, unset `MAESTRO_TASK_ID`\n";
+        assert_eq!(answer.err, text, "{words:?}");
+
+        for folder in ["root/q/sub", "else/shell/0k3v9x2mqf1a.7/src"] {
+            let mut command = sandbox.command(words);
+            command.current_dir(sandbox.path(folder)).env("MAESTRO_WORKSPACE_ROOT", &root);
+            let answer = sandbox.answer(command.output().expect("the binary starts"));
+            assert_eq!(answer.code, 77, "{words:?} in {folder}: {}", answer.err);
+            let text = format!("no cluster is started in a task's folder (`[FOLDER]/{folder}`)");
+            assert!(answer.err.contains(&text), "{}", answer.err);
+        }
+    }
+}
