@@ -1,12 +1,14 @@
 //! Workers with agents in containers of a real engine: what is left when a worker dies, and what happens when the
 //! engine goes away.
 //!
-//! Each test has an engine to itself, so that it can be stopped, and so that whatever is left is its own.
+//! Each test of a loss has an engine to itself, so that it can be stopped, and so that whatever is left is its own.
 
 mod support;
 
 #[path = "isolation/engine_loss.rs"]
 mod engine_loss;
+#[path = "isolation/trial.rs"]
+mod trial;
 #[path = "isolation/worker_loss.rs"]
 mod worker_loss;
 

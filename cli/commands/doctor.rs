@@ -6,6 +6,7 @@ mod agents;
 mod cluster;
 mod confinement;
 mod host;
+mod question;
 mod redis;
 mod trial;
 

@@ -2,31 +2,26 @@
 //! names: its home, further paths, template and secrets.
 //!
 //! The program is asked for its version, which costs nothing and needs no model, and confined as a task's agent
-//! would be: what it cannot reach then it says itself.
+//! would be, in a container of its image if the type says so: what it cannot reach then it says itself.
 
-use std::fs::{self, DirBuilder, File};
-use std::io::{self, Read};
+use std::fs::{self, DirBuilder};
+use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use indexmap::IndexMap;
-use maestro_model::agent_type::{AgentType, HomeChoice, Isolation, PromptVia};
-use maestro_model::attempt::AttemptOutcome;
-use maestro_model::ids::{Attempt, RunId, TaskId};
-use maestro_model::task::Reason;
+use maestro_model::agent_type::{AgentType, HomeChoice, Isolation};
 use maestro_model::template::is_plain_text;
-use maestro_worker::attempt::{AttemptOrder, AttemptRunner, HostEnvironment};
 use maestro_worker::confinement::Confinement;
-use maestro_worker::launch::{Launcher, LauncherCommand, MainEnd, TreeEnd, find_program};
+use maestro_worker::container::{ContainerEngine, ContainerOwner};
+use maestro_worker::launch::find_program;
 use maestro_worker::service::servable;
 use maestro_worker::settings::WorkerSettings;
-use maestro_worker::workspace::{WorkspacePlace, WorkspaceRoot};
 use rustix::fs::{Access, access};
 
 use super::CheckEntry;
 use super::agents::split_mend;
+use super::question::{Asked, ask};
 use crate::agent_files::AgentFiles;
 use crate::cluster::open_store;
 use crate::commands::CommandContext;
@@ -34,14 +29,7 @@ use crate::config::settings::Settings;
 use crate::engine::{host_confinement, worker_settings};
 use crate::failure::Failure;
 use crate::ids::closest;
-use crate::output::moment::duration;
 
-/// What a program is asked for.
-const QUESTION: &str = "--version";
-/// Longest time it may take to answer.
-const ANSWER_WAIT: Duration = Duration::from_secs(20);
-/// Bytes read of what it says.
-const ANSWER_BYTES: u64 = 4096;
 /// The way to mend a path that is missing.
 const MEND_PATH: &str = "make it, or take it out of `paths` if this host does without";
 
@@ -77,7 +65,7 @@ pub(super) fn checks(
 }
 
 /// Waits for something that answers more than whether it went well.
-fn answer_of<T>(
+pub(super) fn answer_of<T>(
     context: &CommandContext,
     work: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
@@ -190,6 +178,9 @@ fn program(
     scratch: &Scratch,
     (context, confinement): (&CommandContext, &Confinement),
 ) -> Option<CheckEntry> {
+    if agent.isolate_with == Isolation::Docker {
+        return Some(program_in_image(agent, settings, scratch, (context, confinement)));
+    }
     let word = match agent.command.as_deref() {
         Some([]) => return Some(CheckEntry::ok("program", "it launches nothing")),
         Some([program, ..]) if program == "kilo" => kilo(settings),
@@ -202,30 +193,59 @@ fn program(
     let path = std::env::var_os("PATH").unwrap_or_default();
     // A worker would not serve it, which has been said.
     let found = find_program(word.as_ref(), &path, Path::new("/"))?;
-    let begun = Instant::now();
-    let ended = answer_of(context, ask(agent, &found, &scratch.path, confinement));
-    let took = duration(begun.elapsed().as_millis() as u64);
     let shown = found.display();
-    Some(match ended {
-        Ok(Trial { tree: Some(tree), said, in_time: true }) => {
-            answered(&format!("`{shown} {QUESTION}`"), tree, &said, &took)
-        }
-        Ok(Trial { in_time: false, .. }) => CheckEntry::fail(
-            "program",
-            format!("`{shown} {QUESTION}` did not end within {} s and was killed", ANSWER_WAIT.as_secs()),
+    let asked = Asked {
+        place: String::new(),
+        mends: [
+            "start it by hand as this user; if it starts there, name in `paths` what it needs beside the \
+             system's folders",
             "start it by hand as this user: it may wait for a login or for a network",
-        ),
-        Ok(Trial { said, .. }) => CheckEntry::fail(
-            "program",
-            format!("`{shown}` cannot be started: {said}"),
             "look at its rights, and at the interpreter its first line names",
-        ),
-        Err(failure) => CheckEntry::fail(
-            "program",
-            format!("`{shown}` cannot be tried: {}", failure.one_line()),
-            "look at the rights of `MAESTRO_WORKSPACE_ROOT`",
-        ),
-    })
+        ],
+        program: shown.to_string(),
+    };
+    Some(asked.try_out(context, ask(agent, &asked.program, (&scratch.path, confinement), None)))
+}
+
+/// Starts the program of the type's image, in a container of it.
+fn program_in_image(
+    agent: &AgentType,
+    settings: &Settings,
+    scratch: &Scratch,
+    (context, confinement): (&CommandContext, &Confinement),
+) -> CheckEntry {
+    let program = match agent.command.as_deref() {
+        Some([]) => return CheckEntry::ok("program", "it launches nothing"),
+        Some([program, ..]) => program.as_str(),
+        // An image has it on its own PATH.
+        None => "kilo",
+    };
+    let image = agent.image.as_deref().unwrap_or_default();
+    if !is_plain_text(program) || !is_plain_text(image) {
+        let text = format!("`{program}` in image `{image}` is known when a task starts");
+        return CheckEntry::ok("program", text);
+    }
+    let engine = ContainerEngine::new(settings.container_engine());
+    // A cluster of its own: nobody else's containers are touched.
+    let life = scratch.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    engine.belong_to(ContainerOwner {
+        worker: "doctor".to_owned(),
+        namespace: settings.namespace(),
+        cluster: life.clone(),
+        epoch: "0".to_owned(),
+        incarnation: life,
+        root: scratch.path.clone(),
+    });
+    let asked = Asked {
+        place: format!(" in image `{image}`"),
+        mends: [
+            "run the image by hand, and look at what the program is missing",
+            "run the image by hand: the program may wait for a login or for a network",
+            "look at `image`, `command` and `pull` of the type, and at the container engine",
+        ],
+        program: program.to_owned(),
+    };
+    asked.try_out(context, ask(agent, program, (&scratch.path, confinement), Some(engine)))
 }
 
 fn kilo(settings: &Settings) -> String {
@@ -233,89 +253,6 @@ fn kilo(settings: &Settings) -> String {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let on_path = find_program("kilo".as_ref(), &path, Path::new("/")).is_some();
     if !is_given && on_path { "kilo".to_owned() } else { given.display().to_string() }
-}
-
-/// How a trial ended.
-struct Trial {
-    /// The program's end; none if it did not start.
-    tree: Option<TreeEnd>,
-    /// The first line it said, or why it did not start.
-    said: String,
-    in_time: bool,
-}
-
-/// Asks the program as a task would start it: the same launcher, confinement, limits, home and environment.
-async fn ask(
-    agent: &AgentType,
-    program: &Path,
-    scratch: &Path,
-    confinement: &Confinement,
-) -> Result<Trial, Failure> {
-    let failed = |error: &dyn std::error::Error| Failure::unavailable(error.to_string());
-    let root = WorkspaceRoot::open(scratch).map_err(|error| failed(&error))?;
-    let launcher = Launcher::new(LauncherCommand::this_program());
-    let runner = AttemptRunner::new(launcher.clone(), root, HostEnvironment::of_this_process())
-        .map_err(|error| failed(&error))?;
-    runner.confine_with(confinement.clone());
-    let order = trial_order(agent, program);
-    let place = WorkspacePlace::Task;
-    let log = runner.root().paths(&order.agent.slug, &order.task, order.attempt, place).log();
-    let end = runner.attempt(order, None).run().await;
-    launcher.close().await;
-    let in_time = !matches!(end.report.outcome, AttemptOutcome::Failed { reason: Reason::Timeout, .. });
-    let said = match end.tree {
-        Some(_) => first_line(&log).unwrap_or_default(),
-        None => end.report.message.unwrap_or_default(),
-    };
-    Ok(Trial { tree: end.tree, said, in_time })
-}
-
-/// Without the secrets, whose absence is told apart from this.
-fn trial_order(agent: &AgentType, program: &Path) -> AttemptOrder {
-    let agent = AgentType { secrets: IndexMap::new(), prompt_via: PromptVia::Arg, ..agent.clone() };
-    let env = agent.env.iter().filter(|(_, value)| is_plain_text(value));
-    AttemptOrder {
-        task: TaskId { run: RunId::random(0), index: 0 },
-        attempt: Attempt(1),
-        step: "trial".parse().expect("a lawful id"),
-        workflow: "doctor".to_owned(),
-        worker: "doctor".parse().expect("a lawful name"),
-        argv: vec![program.display().to_string(), QUESTION.to_owned()],
-        env: env.map(|(name, value)| (name.clone(), value.clone())).collect(),
-        prompt: String::new(),
-        place: WorkspacePlace::Task,
-        template: None,
-        copy_of: None,
-        timeout: ANSWER_WAIT,
-        stall_timeout: None,
-        grace: Duration::ZERO,
-        agent: Arc::new(agent),
-    }
-}
-
-fn answered(command: &str, tree: TreeEnd, said: &str, took: &str) -> CheckEntry {
-    let said = if said.is_empty() { String::new() } else { format!(": {said}") };
-    let mend = "start it by hand as this user; if it starts there, name in `paths` what it needs beside the system's folders";
-    match tree.main {
-        MainEnd::Exited(0) => CheckEntry::ok("program", format!("{command} answered in {took}{said}")),
-        MainEnd::Exited(code @ (126 | 127)) => {
-            CheckEntry::fail("program", format!("{command} ended with {code}{said}"), mend)
-        }
-        // Not every program knows the question; that it starts and ends is what matters.
-        MainEnd::Exited(code) => {
-            CheckEntry::ok("program", format!("{command} starts (it ended with {code} in {took}{said})"))
-        }
-        MainEnd::Signaled(signal) => {
-            CheckEntry::fail("program", format!("{command} was ended by signal {signal}{said}"), mend)
-        }
-    }
-}
-
-fn first_line(path: &Path) -> Option<String> {
-    let mut bytes = Vec::new();
-    File::open(path).ok()?.take(ANSWER_BYTES).read_to_end(&mut bytes).ok()?;
-    let text = String::from_utf8_lossy(&bytes);
-    text.lines().map(str::trim).find(|line| !line.is_empty()).map(str::to_owned)
 }
 
 /// Further paths, cache and secrets folder: whether this user reaches them.
@@ -387,6 +324,9 @@ fn confined(agent: &AgentType, found: &Confinement) -> CheckEntry {
             "`isolate_with: none`: nothing confines it",
             "leave the line out where the program works confined",
         );
+    }
+    if agent.isolate_with == Isolation::Docker {
+        return CheckEntry::ok("confinement", "each task has a container of its own");
     }
     super::confinement::whole(found)
 }
