@@ -144,12 +144,21 @@ fn is_found(program: &str) -> bool {
     find_program(program.as_ref(), host.path(), Path::new("/")).is_some()
 }
 
+/// Whether it is a path from the workspace on, which there is only with a task: an assigned folder holds it, or
+/// a template brings it.
+fn is_of_workspace(program: &str) -> bool {
+    program.contains('/') && Path::new(program).is_relative()
+}
+
 fn binary(settings: &WorkerSettings, agent: &AgentType) -> TypeFinding {
     let Some(program) = program_of(settings, agent) else {
         let launches_nothing = agent.command.as_ref().is_some_and(Vec::is_empty);
         let text = if launches_nothing { "launches nothing" } else { "known when a task starts" };
         return good("binary", text);
     };
+    if is_of_workspace(&program) {
+        return good("binary", format!("`{program}` is looked for in the workspace when a task starts"));
+    }
     if is_found(&program) {
         return good("binary", format!("`{program}` is there"));
     }

@@ -82,3 +82,20 @@ fn with_no_worker_alive_there_is_nobody_to_have_the_folder() {
     assert!(said.contains("maestro up"), "{said}");
     assert!(refused(&cluster, &["agent", "assign", "prob", "--to-workspace", "app"], 66).contains("`probe`"));
 }
+
+#[test]
+fn a_program_that_lies_in_the_assigned_folder_is_served_and_found_there() {
+    let mut cluster = TestCluster::start(ClusterSetup { workers: 0, ..ClusterSetup::default() });
+    cluster.write_agent("tool", "command: [./tool.sh, \"<< prompt >>\"]\n");
+    cluster.start_worker("w0");
+    cluster.wait_for_worker("w0");
+    let folder = cluster.scratch("tools");
+    let program = folder.join("tool.sh");
+    std::fs::write(&program, "#!/bin/sh\necho \"the tool was told $1\"\n").expect("ours");
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).expect("ours");
+    let path = folder.to_str().expect("a plain path");
+    done(&cluster, &["agent", "assign", "tool", "--to-workspace", path, "--name", "smith"]);
+    let words = ["task", "dispatch", "this", "--to", "smith", "--sync", "--timeout", "50"];
+    let answer = cluster.maestro(&words);
+    assert!(answer.code == 0 && answer.out.contains("the tool was told this"), "{answer:?}");
+}
