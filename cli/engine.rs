@@ -112,6 +112,17 @@ pub(crate) async fn host_confinement() -> Confinement {
     found
 }
 
+/// Says what a worker serves from now on, and what confines its agents.
+pub(crate) fn say_serving(ready: &WorkerReady, concurrency: usize) {
+    let confined = ready.confinement.as_ref().map(Confinement::said).unwrap_or_default();
+    let containers = match &ready.containers {
+        Ok(engine) => format!("containers by {engine}"),
+        Err(why) => format!("no containers: {why}"),
+    };
+    let (worker, agents) = (&ready.name, ready.types.join(","));
+    tracing::info!(%worker, concurrency, %agents, "serving; agents are {confined}; {containers}");
+}
+
 impl RunningWorker {
     /// Starts a worker and waits until it serves.
     ///

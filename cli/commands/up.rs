@@ -15,7 +15,7 @@ use crate::cluster::{DAEMON_PATIENCE, connect, store_options};
 use crate::config::folders;
 use crate::config::settings::Settings;
 use crate::engine::{
-    Interruptions, RunningCoordinator, RunningWorker, coordinator_settings, worker_settings,
+    Interruptions, RunningCoordinator, RunningWorker, coordinator_settings, say_serving, worker_settings,
 };
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -79,8 +79,9 @@ pub(crate) fn run(args: &UpArgs, context: &CommandContext) -> Outcome {
         let mut workers = Vec::new();
         for _ in 0..args.workers {
             let settings: WorkerSettings = worker_settings(&settings, agents.clone());
+            let concurrency = settings.concurrency;
             let (worker, ready) = RunningWorker::start(settings, options.clone()).await?;
-            tracing::info!(worker = %ready.name, agents = %ready.types.join(","), "serving");
+            say_serving(&ready, concurrency);
             workers.push(worker);
         }
         claim.announce(&url)?;

@@ -1,8 +1,15 @@
-//! Where no cluster is started: inside a task, and in a task's folder.
+//! Where no cluster is started, and what one says that does start.
 
 use std::fs;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::sandbox::Sandbox;
+
+/// Until a cluster serves; the machine may be busy.
+const SERVES_WITHIN: Duration = Duration::from_secs(50);
 
 /// All that starts a worker or a coordinator. None of them asks Redis before it is refused.
 const STARTS: [&[&str]; 6] = [
@@ -37,4 +44,25 @@ fn no_cluster_is_started_inside_a_task_nor_in_its_folder() {
             assert!(answer.err.contains(&text), "{}", answer.err);
         }
     }
+}
+
+#[test]
+fn a_cluster_says_what_confines_its_agents() {
+    let sandbox = Sandbox::new();
+    let said = sandbox.path("said");
+    let mut command = sandbox.command(&["up"]);
+    command.env("MAESTRO_WORKSPACE_ROOT", sandbox.path("root")).stdout(Stdio::null());
+    let mut up = command.stderr(fs::File::create(&said).expect("ours")).spawn().expect("the binary starts");
+    let begun = Instant::now();
+    let text = loop {
+        let text = fs::read_to_string(&said).expect("ours");
+        if text.contains("the cluster is up") || begun.elapsed() > SERVES_WITHIN {
+            break text;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    kill_process(Pid::from_child(&up), Signal::TERM).expect("it is ours");
+    assert!(up.wait().expect("it is ours").success(), "{text}");
+    let line = text.lines().find(|line| line.contains("serving; agents are ")).unwrap_or_default();
+    assert!(line.contains("confined") && line.contains("containers"), "{text}");
 }

@@ -5,14 +5,13 @@ use std::collections::BTreeMap;
 use clap::Args;
 use maestro_model::ids::AgentSlug;
 use maestro_vitals::pulse::WorkerPulse;
-use maestro_worker::confinement::Confinement;
 use maestro_worker::settings::WorkerSettings;
 
 use crate::catalogue::local_agents;
 use crate::cluster::{DAEMON_PATIENCE, store_options};
 use crate::commands::{CommandContext, Outcome};
 use crate::endpoint::Endpoint;
-use crate::engine::{Interruptions, RunningWorker, worker_settings};
+use crate::engine::{Interruptions, RunningWorker, say_serving, worker_settings};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::logging::{LogRole, start_logging};
@@ -75,15 +74,7 @@ pub(crate) fn run(args: WorkerStartArgs, context: &CommandContext) -> Outcome {
         Endpoint::serve_at(port, watched).await?;
         let concurrency = worker.concurrency;
         let (mut running, ready) = RunningWorker::start(worker, options).await?;
-        tracing::info!(
-            worker = %ready.name, concurrency, agents = %ready.types.join(","),
-            "serving; agents are {}; {}",
-            ready.confinement.as_ref().map(Confinement::said).unwrap_or_default(),
-            match &ready.containers {
-                Ok(engine) => format!("containers by {engine}"),
-                Err(why) => format!("no containers: {why}"),
-            }
-        );
+        say_serving(&ready, concurrency);
         for (slug, reason) in &ready.unserved {
             tracing::info!("agent type `{slug}` is not served: {reason}");
         }
