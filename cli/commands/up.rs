@@ -10,7 +10,7 @@ use maestro_store::StoreOptions;
 use maestro_worker::settings::WorkerSettings;
 
 use super::{CommandContext, Outcome};
-use crate::catalogue::local_agents;
+use crate::catalogue::agents_to_serve;
 use crate::cluster::{DAEMON_PATIENCE, connect, store_options};
 use crate::config::folders;
 use crate::config::settings::Settings;
@@ -59,7 +59,7 @@ pub(crate) fn run(args: &UpArgs, context: &CommandContext) -> Outcome {
         return detach(context, &settings);
     }
     start_logging(LogRole::Service, &settings, &context.printer);
-    let agents = local_agents(&settings, context)?;
+    let agents = agents_to_serve(&settings, context)?;
     let surroundings = context.surroundings()?;
     let mut claim = UpClaim::claim(&surroundings, &settings.namespace())?;
     let given = settings.redis_is_given();

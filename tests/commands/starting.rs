@@ -47,8 +47,14 @@ fn no_cluster_is_started_inside_a_task_nor_in_its_folder() {
 }
 
 #[test]
-fn a_cluster_says_what_confines_its_agents() {
+fn a_cluster_says_what_confines_its_agents_and_which_nothing_confines() {
     let sandbox = Sandbox::new();
+    sandbox.write("here/agents.d/open.yaml", "command: [sh, -c, \"<< prompt >>\"]\nisolate_with: none\n");
+    sandbox.write("here/job.yaml", "name: job\nsteps:\n  - {id: a, agent: open, prompt: 'true'}\n");
+    let warning = "agents of this type are not confined";
+    let planned = sandbox.maestro(&["workflow", "run", "job.yaml", "--local", "--dry-run"]);
+    assert_eq!((planned.code, planned.err.contains(warning)), (0, false), "{}", planned.picture());
+
     let said = sandbox.path("said");
     let mut command = sandbox.command(&["up"]);
     command.env("MAESTRO_WORKSPACE_ROOT", sandbox.path("root")).stdout(Stdio::null());
@@ -65,4 +71,5 @@ fn a_cluster_says_what_confines_its_agents() {
     assert!(up.wait().expect("it is ours").success(), "{text}");
     let line = text.lines().find(|line| line.contains("serving; agents are ")).unwrap_or_default();
     assert!(line.contains("confined") && line.contains("containers"), "{text}");
+    assert_eq!(text.matches(warning).count(), 1, "{text}");
 }

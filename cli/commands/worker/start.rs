@@ -7,7 +7,7 @@ use maestro_model::ids::AgentSlug;
 use maestro_vitals::pulse::WorkerPulse;
 use maestro_worker::settings::WorkerSettings;
 
-use crate::catalogue::local_agents;
+use crate::catalogue::agents_to_serve;
 use crate::cluster::{DAEMON_PATIENCE, store_options};
 use crate::commands::{CommandContext, Outcome};
 use crate::endpoint::Endpoint;
@@ -55,7 +55,7 @@ pub(crate) fn run(args: WorkerStartArgs, context: &CommandContext) -> Outcome {
     start_logging(LogRole::Service, &settings, &context.printer);
     settings.check_lease()?;
     settings.check_failsafe()?;
-    let defaults = worker_settings(&settings, local_agents(&settings, context)?);
+    let defaults = worker_settings(&settings, agents_to_serve(&settings, context)?);
     let pulse = WorkerPulse::default();
     let port = args.metrics_port.or(settings.metrics_port());
     let watched = WatchedWorker { pulse: pulse.clone(), lease: settings.lease() };
