@@ -122,7 +122,9 @@ async fn an_agent_that_somebody_else_froze_is_ended_all_the_same() {
     let running = tokio::spawn(attempt.run());
     file_appears(&paths.folder.join("ready")).await;
     let filter = format!("label=maestro.task={task}");
-    let id = engine.docker(&["ps", "--quiet", "--filter", &filter]);
+    // What runs already is listed a moment later.
+    let list = || engine.docker(&["ps", "--quiet", "--filter", &filter]);
+    let id = eventually("the engine to list it", || Some(list()).filter(|id| !id.is_empty())).await;
     engine.docker(&["pause", &id]);
     handle.stop_now(StopKind::Cancel);
     tokio::time::timeout(DEADLINE, running).await.expect("also when frozen").expect("no panic");
