@@ -5,12 +5,11 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
-use std::sync::LazyLock;
 
 use maestro_model::agent_type::{AgentType, HomeChoice};
 
 use super::package::{Package, ProgramSearch};
-use crate::launch::{SYSTEM_FOLDERS, ViewEntry, ViewKind, hidden_below_etc, targets_outside};
+use crate::launch::{SETTINGS_FOLDER, SYSTEM_FOLDERS, SettingsFound, ViewEntry, ViewKind};
 use crate::workspace::WorkspacePaths;
 
 /// Deepest way from an allowed folder to a hidden one in it that is walked.
@@ -19,6 +18,8 @@ const SPLIT_DEPTH_MAX: usize = 16;
 /// What an agent may do with a path, and all below it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Right {
+    /// List folders, and no more.
+    List,
     /// Read, list, execute.
     Read,
     /// And write, make, remove.
@@ -138,18 +139,22 @@ impl Reach {
         entries.into_values().collect()
     }
 
-    /// What Landlock is to allow. An agent that sees the host as it is has nothing else to keep it from what is
-    /// hidden: there a folder that holds something hidden is allowed piece by piece, without itself.
+    /// What Landlock is to allow of the host. An agent that sees the host as it is has nothing else to keep it
+    /// from what is hidden: there a folder that holds something hidden is allowed piece by piece, without itself,
+    /// and of `/etc` only files that every user may read, one by one: others may come, or be renamed into place.
     pub(crate) fn allowed(&self, sees_host: bool) -> Vec<(PathBuf, Right)> {
-        static HIDDEN_BELOW_ETC: LazyLock<Vec<PathBuf>> = LazyLock::new(hidden_below_etc);
-        let system = SYSTEM_FOLDERS.iter().map(PathBuf::from).chain(targets_outside());
+        let settings = Path::new(SETTINGS_FOLDER);
+        let system = SYSTEM_FOLDERS.iter().map(PathBuf::from).filter(|folder| folder != settings);
         let all = system.map(|path| (path, Right::Read));
         let all = all.chain(self.rights.iter().map(|(path, right)| (path.clone(), *right)));
         if !sees_host {
             return all.collect();
         }
-        let hidden: Vec<&Path> = self.hidden.iter().chain(&*HIDDEN_BELOW_ETC).map(PathBuf::as_path).collect();
-        let mut allowed = Vec::new();
+        let found = SettingsFound::look();
+        let mut allowed: Vec<_> = found.files().map(|file| (file.to_owned(), Right::Read)).collect();
+        let hidden: Vec<&Path> = found.hidden().iter().map(PathBuf::as_path).collect();
+        split(settings.to_owned(), &hidden, SPLIT_DEPTH_MAX, &mut |path| allowed.push((path, Right::List)));
+        let hidden: Vec<&Path> = self.hidden.iter().map(PathBuf::as_path).collect();
         for (path, right) in all {
             split(path, &hidden, SPLIT_DEPTH_MAX, &mut |path| allowed.push((path, right)));
         }
@@ -166,7 +171,9 @@ fn split(path: PathBuf, hidden: &[&Path], depth: usize, give: &mut impl FnMut(Pa
         return give(path);
     }
     if depth > 0 {
-        for entry in fs::read_dir(&path).into_iter().flatten().flatten() {
+        let entries = fs::read_dir(&path).into_iter().flatten().flatten();
+        // Where a link leads is allowed by itself, or not at all.
+        for entry in entries.filter(|entry| entry.file_type().is_ok_and(|kind| !kind.is_symlink())) {
             split(entry.path(), hidden, depth - 1, give);
         }
     }

@@ -72,7 +72,13 @@ impl RulesVersion {
             Ok(())
         };
         for (path, right) in reach.allowed(sees_host) {
-            allow(&path, if right == Right::Write { all } else { read })?;
+            match right {
+                Right::List if path.is_dir() => allow(&path, AccessFs::ReadDir.into())?,
+                // A file is not listed, nor a link to one.
+                Right::List => {}
+                Right::Read => allow(&path, read)?,
+                Right::Write => allow(&path, all)?,
+            }
         }
         if sees_host {
             let devices = AccessFs::from_file(self.abi()) | AccessFs::ReadDir;

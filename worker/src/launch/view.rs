@@ -2,8 +2,9 @@
 //! see, and for each agent the steps to its own part.
 //!
 //! ```text
-//! made once per supervisor       /usr /bin /lib… /opt /etc /sys   the host's, to be read
-//! (a tmpfs, the future root)     /proc                            of these processes alone
+//! made once per supervisor       /usr /bin /lib… /opt /sys        the host's, to be read
+//! (a tmpfs, the future root)     /etc                             a copy of what every user may read
+//!                                /proc                            of these processes alone
 //!                                /dev                             null zero full random urandom tty, pts of its own
 //! made by each agent, on its     /tmp /dev/shm                    empty
 //! way to exec, for itself        workspace, home, …               the host's, at the same paths
@@ -18,21 +19,25 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, FileType, Mode};
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, MountPropagationFlags};
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 use rustix::process::Pid;
 
+use super::settings::{SETTINGS_FOLDER, SettingsFound};
 use super::sys;
 use super::sys_walls::{MountDepth, set_mount_read_only};
-use super::system::{SYSTEM_FOLDERS, hidden_below_etc, targets_outside};
+use super::system::SYSTEM_FOLDERS;
 use super::walls::ViewStep;
 use super::wire::{WallKind, WallStep};
 use super::wire_order::{ViewEntry, ViewKind};
 
 /// Where the future root is put together: in the supervisor's own `/proc`, so that it hides nothing of the host.
 pub(super) const ROOT: &CStr = c"/proc/driver";
+/// The copy of `/etc` in it.
+pub(super) const SETTINGS: &CStr = c"/proc/driver/etc";
 /// Room in a folder whose contents go with the agent: memory, until they are removed.
 pub(super) const SCRATCH_OPTIONS: &CStr = c"mode=1777,size=256m,nr_inodes=65536";
 /// Room for places to mount at.
@@ -48,6 +53,10 @@ const DEVICE_LINKS: [(&str, &str); 5] = [
     ("stdout", "/proc/self/fd/1"),
     ("stderr", "/proc/self/fd/2"),
 ];
+/// Room for the copy of `/etc`: what is copied, each file in whole pages.
+const SETTINGS_OPTIONS: &CStr = c"mode=755,size=128m,nr_inodes=32768";
+/// How long a copy of `/etc` is taken for true without another look.
+const SETTINGS_FRESH: Duration = Duration::from_secs(2);
 /// What is new for every agent.
 const SCRATCH: [&str; 2] = ["/tmp", "/dev/shm"];
 
@@ -90,6 +99,13 @@ impl WorkerUser {
 pub(super) struct View {
     /// Places made for the present agent, outermost first.
     made: Vec<PathBuf>,
+    settings: ShownSettings,
+}
+
+/// The copy of `/etc` that is shown.
+struct ShownSettings {
+    mark: u64,
+    looked_at: Instant,
 }
 
 impl View {
@@ -112,15 +128,17 @@ impl View {
         rustix::mount::mount(c"maestro", ROOT, c"tmpfs", flags, ROOT_OPTIONS).map_err(at(WallStep::Root))?;
         show_proc().map_err(at(WallStep::Proc))?;
         show_system(kind).map_err(on_disk(WallStep::System))?;
+        let settings = ShownSettings::make().map_err(on_disk(WallStep::System))?;
         make_devices().map_err(on_disk(WallStep::Devices))?;
         for folder in SCRATCH {
             make_folders(Path::new(folder), &mut Vec::new()).map_err(on_disk(WallStep::Root))?;
         }
-        Ok(View { made: Vec::new() })
+        Ok(View { made: Vec::new(), settings })
     }
 
     /// The steps that bring an agent to its part. `entries` name a folder before what lies in it.
     pub(super) fn prepare(&mut self, entries: &[ViewEntry]) -> io::Result<Vec<ViewStep>> {
+        self.settings.renew()?;
         let mut fresh: Vec<PathBuf> = SCRATCH.map(PathBuf::from).to_vec();
         let mut steps = Vec::with_capacity(SCRATCH.len() + entries.len());
         for folder in SCRATCH {
@@ -167,6 +185,38 @@ impl View {
             };
         }
     }
+}
+
+impl ShownSettings {
+    fn make() -> io::Result<ShownSettings> {
+        fs::create_dir(in_root(Path::new(SETTINGS_FOLDER)))?;
+        let found = SettingsFound::look();
+        fill_settings(&found)?;
+        Ok(ShownSettings { mark: found.mark(), looked_at: Instant::now() })
+    }
+
+    /// Made anew for the next agent if the host's have changed, as far as somebody looked.
+    fn renew(&mut self) -> io::Result<()> {
+        if self.looked_at.elapsed() < SETTINGS_FRESH {
+            return Ok(());
+        }
+        let found = SettingsFound::look();
+        if found.mark() != self.mark {
+            // None is there if an earlier try failed half-way.
+            let _ = rustix::mount::unmount(in_root(Path::new(SETTINGS_FOLDER)), UnmountFlags::DETACH);
+            fill_settings(&found)?;
+        }
+        *self = ShownSettings { mark: found.mark(), looked_at: Instant::now() };
+        Ok(())
+    }
+}
+
+/// An agent finds it read-only: what its type names below `/etc` beside needs a place until then.
+fn fill_settings(found: &SettingsFound) -> io::Result<()> {
+    let place = in_root(Path::new(SETTINGS_FOLDER));
+    let flags = MountFlags::NOSUID | MountFlags::NODEV;
+    rustix::mount::mount(c"maestro", &place, c"tmpfs", flags, SETTINGS_OPTIONS)?;
+    found.copy(in_root)
 }
 
 fn c_string(bytes: &[u8]) -> io::Result<CString> {
@@ -237,7 +287,7 @@ fn show_proc() -> Result<(), Errno> {
 }
 
 fn show_system(kind: WallKind) -> io::Result<()> {
-    for folder in SYSTEM_FOLDERS {
+    for folder in SYSTEM_FOLDERS.into_iter().filter(|folder| *folder != SETTINGS_FOLDER) {
         let (path, place) = (Path::new(folder), in_root(Path::new(folder)));
         let Ok(found) = path.symlink_metadata() else { continue };
         if found.is_symlink() {
@@ -250,18 +300,6 @@ fn show_system(kind: WallKind) -> io::Result<()> {
             show(path, &place, if with_others { MountDepth::Whole } else { MountDepth::Alone })?;
         }
     }
-    for target in targets_outside() {
-        let is_folder = target.is_dir();
-        let parent = if is_folder { Some(target.as_path()) } else { target.parent() };
-        make_folders(parent.unwrap_or(Path::new("/")), &mut Vec::new())?;
-        if !is_folder {
-            make_file(&target, &mut Vec::new())?;
-        }
-        show(&target, &in_root(&target), MountDepth::Whole)?;
-    }
-    for hidden in hidden_below_etc() {
-        cover(&in_root(&hidden))?;
-    }
     Ok(())
 }
 
@@ -271,15 +309,6 @@ fn show(source: &Path, place: &Path, depth: MountDepth) -> io::Result<()> {
         MountDepth::Alone => rustix::mount::mount_bind(source, place)?,
     }
     Ok(set_mount_read_only(&c_string(place.as_os_str().as_bytes())?, depth)?)
-}
-
-/// Puts nothing in place of something.
-fn cover(place: &Path) -> io::Result<()> {
-    if place.is_dir() {
-        let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::RDONLY;
-        return Ok(rustix::mount::mount(c"maestro", place, c"tmpfs", flags, c"mode=755,size=4k")?);
-    }
-    Ok(rustix::mount::mount_bind(c"/dev/null", place)?)
 }
 
 fn make_devices() -> io::Result<()> {
@@ -293,6 +322,8 @@ fn make_devices() -> io::Result<()> {
         if rustix::fs::mknodat(CWD, &place, FileType::CharacterDevice, mode, device).is_err() {
             fs::write(&place, "")?;
             rustix::mount::mount_bind(Path::new("/dev").join(name), &place)?;
+            // The device works as before; its mode and times are the host's, and stay.
+            set_mount_read_only(&c_string(place.as_os_str().as_bytes())?, MountDepth::Alone)?;
         }
     }
     for (name, text) in DEVICE_LINKS {

@@ -12,7 +12,7 @@ use rustix::mount::{MountFlags, UnmountFlags};
 use rustix::thread::CapabilitySet;
 
 use super::sys_walls::{self, MountDepth, set_mount_read_only};
-use super::view::{ROOT, SCRATCH_OPTIONS};
+use super::view::{ROOT, SCRATCH_OPTIONS, SETTINGS};
 
 /// What reading means to Landlock: executing, reading files, listing folders.
 const RULES_READ: u64 = 0b1101;
@@ -49,6 +49,7 @@ impl ChildWalls {
     /// Takes the process into its view. Its working directory is then the view's root.
     pub(super) fn enter_view(&self) -> Result<(), Errno> {
         let Some(steps) = &self.view else { return Ok(()) };
+        set_mount_read_only(SETTINGS, MountDepth::Alone)?;
         for step in steps {
             step.carry_out()?;
         }
@@ -79,6 +80,7 @@ impl ChildWalls {
         rustix::thread::set_capabilities(None, none)?;
         let Some(rules) = &self.rules else { return Ok(()) };
         if self.view.is_some() {
+            self.allow(rules, c"/etc", RULES_READ)?;
             self.allow(rules, c"/proc", RULES_READ)?;
             self.allow(rules, c"/dev", RULES_READ | RULES_DEVICES)?;
             self.allow(rules, c"/dev/shm", u64::MAX)?;

@@ -19,3 +19,4 @@ mod process;
 mod support;
 mod templates;
 mod trees;
+mod walls;
