@@ -237,7 +237,11 @@ impl StartError {
                 | LaunchError::ProgramRefused { .. }
                 | LaunchError::InterpreterMissing { .. } => (Reason::Infra, Some(BrokenPart::Binary)),
                 LaunchError::Workspace { .. } => (Reason::Infra, Some(BrokenPart::Workspaces)),
-                LaunchError::Malformed { .. } | LaunchError::TooLarge => (Reason::Config, None),
+                LaunchError::Malformed { .. } | LaunchError::TooLarge | LaunchError::PathRefused { .. } => {
+                    (Reason::Config, None)
+                }
+                // One attempt's path: others' agents can be started.
+                LaunchError::NotShown { .. } => (Reason::Infra, None),
                 LaunchError::Host { .. }
                 | LaunchError::Unwalled { .. }
                 | LaunchError::Confinement { .. }

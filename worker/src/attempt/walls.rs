@@ -15,7 +15,7 @@ use crate::workspace::{WorkspacePaths, WorkspaceRoot};
 /// None for an agent that nothing is to confine.
 ///
 /// # Errors
-/// `Confinement` if the host cannot build them.
+/// `PathRefused` for a path that its type may not name, `Confinement` if the host cannot build them.
 pub(super) fn walls_of(
     order: &AttemptOrder,
     paths: &WorkspacePaths,

@@ -1,6 +1,8 @@
 //! What of the confinement a host can enforce, found out by trying.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use landlock::RulesetError;
 use maestro_store::worker::IsolationRecord;
@@ -16,7 +18,12 @@ pub struct Confinement {
     namespaces: NamespacesFound,
     rules: Option<RulesVersion>,
     groups: ControlGroups,
+    /// Folders to which agents of this worker could write, outside of its workspace root.
+    written: Arc<Mutex<BTreeSet<PathBuf>>>,
 }
+
+/// Most folders that are remembered as written to by agents.
+const WRITTEN_MAX: usize = 256;
 
 /// Whether agents have namespaces of their own.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +60,7 @@ impl Confinement {
     }
 
     fn with(namespaces: NamespacesFound, rules: Option<RulesVersion>) -> Confinement {
-        Confinement { namespaces, rules, groups: ControlGroups::default() }
+        Confinement { namespaces, rules, groups: ControlGroups::default(), written: Arc::default() }
     }
 
     /// The same with limits by control groups.
@@ -154,8 +161,13 @@ impl Confinement {
     }
 
     /// The walls of one agent.
+    ///
+    /// # Errors
+    /// `PathRefused` for a path that its type may not name, `Confinement` if the host cannot build them.
     pub(crate) fn plan(&self, facts: &ReachFacts<'_>) -> Result<WallPlan, LaunchError> {
-        let reach = Reach::of(facts);
+        let known: Vec<PathBuf> = self.written().iter().cloned().collect();
+        let reach = Reach::of(facts, &known)?;
+        self.remember(reach.writable());
         let kind = match self.namespaces {
             NamespacesFound::Built(kind) => kind,
             NamespacesFound::Refused(_) => WallKind::Open,
@@ -166,8 +178,23 @@ impl Confinement {
         Ok(WallPlan {
             kind,
             entries: if sees_host { Vec::new() } else { reach.entries() },
+            named: reach.named().map(Path::to_owned).collect(),
             rules: rules.flatten().map(Arc::new),
             handled: self.rules.map_or(0, RulesVersion::handled),
         })
+    }
+
+    fn written(&self) -> MutexGuard<'_, BTreeSet<PathBuf>> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Links that an agent makes there are not to lead the agents of another type astray.
+    fn remember<'a>(&self, folders: impl Iterator<Item = &'a Path>) {
+        let mut written = self.written();
+        for folder in folders {
+            if written.len() < WRITTEN_MAX && !written.contains(folder) {
+                written.insert(folder.to_owned());
+            }
+        }
     }
 }

@@ -7,6 +7,7 @@ use std::io::Read;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 
+use super::ground::Ground;
 use crate::launch::find_program;
 
 /// Longest chain of links, and of interpreters of interpreters.
@@ -22,6 +23,8 @@ pub(super) struct ProgramSearch<'a> {
     pub(super) folder: &'a Path,
     /// Folders of which no folder that holds them is taken for a package: the home, the workspace root.
     pub(super) guarded: &'a [&'a Path],
+    /// Where agents may write.
+    pub(super) ground: &'a Ground,
 }
 
 /// What belongs to a program.
@@ -44,10 +47,15 @@ impl Package {
         }
         for _ in 0..CHAIN_MAX {
             let Some(file) = next else { break };
+            // Where an agent may have made a link, it is no way to what else the host has.
+            let Ok(found) = search.ground.find(&file) else { break };
+            let real = found.real;
             package.follow_links(&file);
-            let Ok(real) = fs::canonicalize(&file) else { break };
             package.paths.push(package_folder(&real, search.guarded));
-            next = interpreter(&real).and_then(|word| find_program(&word, search.path, search.folder));
+            let word = interpreter(&real);
+            // Nor is a path in the first line of what an agent may have written; a name is looked for on PATH.
+            let word = word.filter(|word| !(found.is_agents && word.as_bytes().contains(&b'/')));
+            next = word.and_then(|word| find_program(&word, search.path, search.folder));
         }
         package
     }
@@ -126,7 +134,12 @@ mod tests {
 
     fn find(name: &str, folders: &[&Path], home: &Path) -> Package {
         let path = std::env::join_paths(folders).expect("no colon");
-        let search = ProgramSearch { path: &path, folder: Path::new("/"), guarded: &[home] };
+        let search = ProgramSearch {
+            path: &path,
+            folder: Path::new("/"),
+            guarded: &[home],
+            ground: &Ground::default(),
+        };
         Package::of(OsStr::new(name), &search)
     }
 
@@ -144,6 +157,28 @@ mod tests {
         assert_eq!(package.links, [(bin.join("tool"), "../lib/node_modules/tool/cli.js".into())]);
         let expected = [script, home.join("lib/node_modules"), node, home.join("runtime")];
         assert_eq!(package.paths, expected);
+    }
+
+    #[test]
+    fn what_agents_may_have_written_brings_nothing_of_the_host() {
+        let place = tempfile::tempdir().expect("a folder");
+        let home = fs::canonicalize(place.path()).expect("it is there");
+        let (work, tool) = (home.join("work"), home.join("tool/run"));
+        program(&tool, "");
+        program(&work.join("script"), &format!("#!{}\n", tool.display()));
+        program(&work.join("named"), "#!/usr/bin/env run\n");
+        symlink(&tool, work.join("link")).expect("a link");
+        let mut ground = Ground::default();
+        ground.add(&work);
+        let path = std::env::join_paths([tool.parent().expect("it has a folder")]).expect("no colon");
+        let paths = |name: &str| {
+            let search = ProgramSearch { path: &path, folder: &work, guarded: &[&home], ground: &ground };
+            Package::of(OsStr::new(name), &search).paths
+        };
+        assert_eq!(paths("./link"), Vec::<PathBuf>::new());
+        assert_eq!(paths("./script"), [work.join("script"), work.clone()]);
+        let found = paths("./named");
+        assert!(found.contains(&home.join("tool")), "PATH is the worker's word: {found:?}");
     }
 
     #[test]

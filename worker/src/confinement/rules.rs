@@ -6,11 +6,14 @@
 use std::os::fd::OwnedFd;
 
 use landlock::{
-    ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
-    RulesetCreatedAttr, RulesetError, Scope,
+    ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, Ruleset, RulesetAttr, RulesetCreatedAttr,
+    RulesetError, Scope,
 };
 
-use super::reach::{Reach, Right};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+use super::reach::{Allowed, Reach, Right};
 use crate::launch::landlock_version;
 
 /// Devices that every agent may use, where it sees those of the host.
@@ -64,29 +67,37 @@ impl RulesVersion {
             .handle_access(all)?
             .scope(Scope::AbstractUnixSocket | Scope::Signal)?
             .create()?;
-        let mut allow = |path: &std::path::Path, rights| -> Result<(), RulesetError> {
+        let mut allow = |piece: &Allowed, rights| -> Result<(), RulesetError> {
             // What is not there cannot be reached either.
-            if let Ok(place) = PathFd::new(path) {
+            if let Ok(place) = open(piece) {
                 (&mut rules).add_rule(PathBeneath::new(place, rights))?;
             }
             Ok(())
         };
-        for (path, right) in reach.allowed(sees_host) {
-            match right {
-                Right::List if path.is_dir() => allow(&path, AccessFs::ReadDir.into())?,
-                // A file is not listed, nor a link to one.
+        for piece in reach.allowed(sees_host) {
+            match piece.right {
+                Right::List if piece.path.is_dir() => allow(&piece, AccessFs::ReadDir.into())?,
+                // A file is not listed.
                 Right::List => {}
-                Right::Read => allow(&path, read)?,
-                Right::Write => allow(&path, all)?,
+                Right::Read => allow(&piece, read)?,
+                Right::Write => allow(&piece, all)?,
             }
         }
         if sees_host {
+            let of_system =
+                |path: &str| Allowed { path: path.into(), right: Right::Read, follows_links: true };
             let devices = AccessFs::from_file(self.abi()) | AccessFs::ReadDir;
             for device in DEVICES {
-                allow(device.as_ref(), devices & !AccessFs::Execute)?;
+                allow(&of_system(device), devices & !AccessFs::Execute)?;
             }
-            allow("/proc".as_ref(), read)?;
+            allow(&of_system("/proc"), read)?;
         }
         Ok(rules.into())
     }
+}
+
+fn open(piece: &Allowed) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let links = if piece.follows_links { ResolveFlags::empty() } else { ResolveFlags::NO_SYMLINKS };
+    rustix::fs::openat2(CWD, &piece.path, flags, Mode::empty(), links)
 }

@@ -5,7 +5,7 @@
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,13 +18,13 @@ use tokio::time::timeout;
 use super::error::LaunchError;
 use super::link::{LauncherLink, PacketSocket, SupervisorLink};
 use super::program::{DEFAULT_PATH, candidates, find_program};
-use super::spec::{GROUPS_MAX, LaunchFds, LaunchSpec, LauncherCommand};
+use super::spec::{GROUPS_MAX, LaunchFds, LaunchSpec, LauncherCommand, WallPlan};
 use super::tree::KILL_LIMIT;
 use super::wire::{
     LauncherReply, LauncherRequest, PACKET_BYTES_MAX, START_BYTES_MAX, StartOrder, StartStep,
     SupervisorReply, SupervisorRequest, TreeEnd, TreeEndCause, WallKind,
 };
-use super::wire_order::WallOrder;
+use super::wire_order::{ViewEntry, WallOrder};
 
 /// Most supervisors that wait for another agent; more are let go when their agent has ended.
 const IDLE_SUPERVISORS_MAX: usize = 32;
@@ -113,7 +113,7 @@ impl Launcher {
         let kind = spec.walls.as_ref().map_or(WallKind::Open, |walls| walls.kind);
         let supervisor = self.shared.supervisor(kind).await?;
         send_order(&supervisor.socket, &order, &fds, rules)
-            .map_err(|errno| start_failure(spec, StartStep::Order, errno))?;
+            .map_err(|errno| start_failure(spec, StartStep::Order, errno, None))?;
         let mut buffer = [0; 64];
         let packet = tokio::select! {
             packet = timeout(START_LIMIT, supervisor.socket.receive(&mut buffer)) => packet.ok(),
@@ -136,9 +136,9 @@ impl Launcher {
                 let pid = name.map_or(pid, |name| number_of(&name).unwrap_or(supervisor_pid));
                 Ok(AgentProcess { pid, supervisor: Some(supervisor), supervisor_pid, is_over: false, shared })
             }
-            Ok(SupervisorReply::NotStarted { step, errno }) => {
+            Ok(SupervisorReply::NotStarted { step, errno, entry }) => {
                 self.shared.keep(supervisor);
-                Err(start_failure(spec, step, Errno::from_raw_os_error(errno)))
+                Err(start_failure(spec, step, Errno::from_raw_os_error(errno), entry))
             }
             Ok(_) | Err(_) => Err(lost(io::ErrorKind::InvalidData.into())),
         }
@@ -427,8 +427,13 @@ pub(crate) fn memory_file(name: &str, bytes: &[u8]) -> Result<OwnedFd, Errno> {
 }
 
 /// What a failed step means, in words that name the program or the folder.
-fn start_failure(spec: &LaunchSpec, step: StartStep, errno: Errno) -> LaunchError {
+fn start_failure(spec: &LaunchSpec, step: StartStep, errno: Errno, entry: Option<u32>) -> LaunchError {
     let source = io::Error::from(errno);
+    if let (Some(walls), Some(entry)) = (&spec.walls, entry)
+        && let Some(entry) = walls.entries.get(entry as usize)
+    {
+        return not_shown(walls, entry, source);
+    }
     let program = spec.argv.first().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
     match (step, errno) {
         (StartStep::Chdir, _) => LaunchError::Workspace { path: spec.cwd.clone(), source },
@@ -440,6 +445,15 @@ fn start_failure(spec: &LaunchSpec, step: StartStep, errno: Errno) -> LaunchErro
         (StartStep::Confine | StartStep::Limit, _) => LaunchError::Confinement { source },
         (StartStep::Order, Errno::PIPE | Errno::CONNRESET) => lost(source),
         _ => LaunchError::Host { source },
+    }
+}
+
+/// A path that a type names is its business; all others were the worker's.
+fn not_shown(walls: &WallPlan, entry: &ViewEntry, source: io::Error) -> LaunchError {
+    let path = PathBuf::from(OsStr::from_bytes(&entry.path));
+    match walls.named.contains(&path) {
+        true => LaunchError::PathRefused { path, rule: format!("it cannot be shown: {source}") },
+        false => LaunchError::NotShown { path, source },
     }
 }
 

@@ -67,6 +67,22 @@ pub enum LaunchError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// The type names a path that no agent of it can be given.
+    #[error("the agent may not reach `{}`, which its type names: {rule}", path.display())]
+    PathRefused {
+        /// As the type names it.
+        path: PathBuf,
+        /// What keeps it from the agent.
+        rule: String,
+    },
+    /// A path of the host cannot be shown to the agent.
+    #[error("cannot show the agent `{}`: {source}", path.display())]
+    NotShown {
+        /// The path.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// The launcher could not be started, or died while this start was under way. Whatever had been
     /// started is ended by then; a new launcher is made for the next start.
     #[error("the launcher of agent processes is gone: {source}")]

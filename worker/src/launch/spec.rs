@@ -1,5 +1,6 @@
 //! What the worker says to have an agent started.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -56,6 +57,8 @@ pub struct WallPlan {
     pub kind: WallKind,
     /// What it sees beside the system's folders, a folder before what lies in it; only with namespaces.
     pub entries: Vec<ViewEntry>,
+    /// Those of their paths that its type names: if one cannot be shown, the type is to blame.
+    pub named: BTreeSet<PathBuf>,
     /// Its Landlock ruleset, which is used up by it.
     pub rules: Option<Arc<OwnedFd>>,
     /// The rights that the ruleset governs, as the kernel numbers them.

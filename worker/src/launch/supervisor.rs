@@ -139,8 +139,8 @@ impl Supervisor {
     fn on_start(&mut self, order: Result<StartOrder, Errno>, packet: Packet) {
         let started = match order {
             Ok(order) if self.tree.is_none() => self.spawn(order, packet),
-            Ok(_) => Err(SpawnFailure { step: StartStep::Order, errno: Errno::BUSY.raw_os_error() }),
-            Err(errno) => Err(SpawnFailure { step: StartStep::Order, errno: errno.raw_os_error() }),
+            Ok(_) => Err(refused_order(Errno::BUSY)),
+            Err(errno) => Err(refused_order(errno)),
         };
         match started {
             Ok(Spawned { pid: main, name }) => {
@@ -155,15 +155,15 @@ impl Supervisor {
                 let names: Vec<BorrowedFd<'_>> = name.iter().map(AsFd::as_fd).collect();
                 let _ = send_packet(&self.socket, &started.encode(), &names, SendFlags::empty());
             }
-            Err(SpawnFailure { step, errno }) => {
+            Err(SpawnFailure { step, errno, entry }) => {
                 self.clear_view();
-                self.reply(SupervisorReply::NotStarted { step, errno });
+                self.reply(SupervisorReply::NotStarted { step, errno, entry });
             }
         }
     }
 
     fn spawn(&mut self, order: StartOrder, packet: Packet) -> Result<Spawned, SpawnFailure> {
-        let garbled = SpawnFailure { step: StartStep::Order, errno: Errno::INVAL.raw_os_error() };
+        let garbled = refused_order(Errno::INVAL);
         let mut fds = packet.fds.into_iter();
         let (Some(stdin), Some(stdout), Some(stderr)) = (fds.next(), fds.next(), fds.next()) else {
             return Err(garbled);
@@ -178,7 +178,8 @@ impl Supervisor {
         (plan.groups, plan.data_bytes_max) = (groups, order.data_bytes_max);
         if let Some(walls) = order.walls {
             let view = self.view.as_mut().map(|view| view.prepare(&walls.entries)).transpose();
-            let view = view.map_err(|error| SpawnFailure {
+            let view = view.map_err(|(entry, error)| SpawnFailure {
+                entry,
                 step: StartStep::Confine,
                 errno: error.raw_os_error().unwrap_or(libc::EINVAL),
             })?;
@@ -268,6 +269,10 @@ impl AgentTree {
         self.usage.user_us += usage.user_us;
         self.usage.system_us += usage.system_us;
     }
+}
+
+fn refused_order(errno: Errno) -> SpawnFailure {
+    SpawnFailure { step: StartStep::Order, errno: errno.raw_os_error(), entry: None }
 }
 
 /// Reads an order from the memory file that came as the last descriptor.

@@ -8,16 +8,19 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal};
 
-use super::walls::ChildWalls;
+use super::walls::{ChildWalls, EntryNumber};
 use super::wire::{MainEnd, StartStep};
 
 /// Stack of the child between clone and exec: a few frames and the system calls' own.
 const CHILD_STACK_BYTES: usize = 64 * 1024;
+
+/// Stands for no path of an order.
+const NO_ENTRY: u32 = u32::MAX;
 
 /// Sent by the kernel to the children of a launcher that died, and by a launcher that is about to end.
 pub(super) const PARENT_DIED: rustix::process::Signal = rustix::process::Signal::USR2;
@@ -122,6 +125,8 @@ pub(super) struct Spawned {
 pub(super) struct SpawnFailure {
     pub(super) step: StartStep,
     pub(super) errno: i32,
+    /// Which path of the order could not be shown, if it is one.
+    pub(super) entry: EntryNumber,
 }
 
 /// Memory for the stack of a child that has not yet executed its program.
@@ -176,6 +181,7 @@ impl SpawnPlan {
             parent: rustix::process::getpid().as_raw_nonzero().get(),
             failed_step: AtomicI32::new(0),
             failed_errno: AtomicI32::new(0),
+            failed_entry: AtomicU32::new(NO_ENTRY),
         };
         let top = stack.0.as_mut_ptr_range().end;
         let has_view = self.walls.as_ref().is_some_and(|walls| walls.view.is_some());
@@ -193,7 +199,7 @@ impl SpawnPlan {
         };
         if pid == -1 {
             let errno = io::Error::last_os_error().raw_os_error().unwrap_or(0);
-            return Err(SpawnFailure { step: StartStep::Clone, errno });
+            return Err(SpawnFailure { step: StartStep::Clone, errno, entry: None });
         }
         let pid = Pid::from_raw(pid).expect("clone gives a positive number to the parent");
         // SAFETY: the descriptor is new, and nobody else has it.
@@ -206,7 +212,8 @@ impl SpawnPlan {
             .expect("the child stores a step");
         // The child has exited; it must not be counted as a process of the agent.
         let _ = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
-        Err(SpawnFailure { step, errno })
+        let entry = orders.failed_entry.load(Ordering::Acquire);
+        Err(SpawnFailure { step, errno, entry: Some(entry).filter(|entry| *entry != NO_ENTRY) })
     }
 }
 
@@ -226,6 +233,7 @@ struct ChildOrders {
     parent: i32,
     failed_step: AtomicI32,
     failed_errno: AtomicI32,
+    failed_entry: AtomicU32,
 }
 
 /// Runs in the child: system calls only, no allocation, no lock, no panic.
@@ -256,7 +264,8 @@ extern "C" fn run_child(orders: *mut c_void) -> c_int {
                 return fail(orders, StartStep::Prepare);
             }
         }
-        if let Some(Err(errno)) = plan.walls.as_ref().map(ChildWalls::enter_view) {
+        if let Some(Err((entry, errno))) = plan.walls.as_ref().map(ChildWalls::enter_view) {
+            orders.failed_entry.store(entry.unwrap_or(NO_ENTRY), Ordering::Release);
             return fail_with(orders, StartStep::Confine, errno.raw_os_error());
         }
         if libc::chdir(orders.cwd) == -1 {

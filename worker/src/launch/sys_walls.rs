@@ -29,21 +29,24 @@ struct MountAttributes {
 
 /// Lets nothing be written through a mount, nor gain rights by executing what is there.
 pub(super) fn set_mount_read_only(place: &CStr, depth: MountDepth) -> Result<(), Errno> {
+    let flags = if depth == MountDepth::Whole { libc::AT_RECURSIVE } else { 0 };
+    set_read_only(libc::AT_FDCWD, place, flags)
+}
+
+/// The same for mounts that are at no place yet.
+pub(super) fn set_tree_read_only(tree: &OwnedFd) -> Result<(), Errno> {
+    set_read_only(tree.as_raw_fd(), c"", libc::AT_RECURSIVE | libc::AT_EMPTY_PATH)
+}
+
+fn set_read_only(folder: c_int, place: &CStr, flags: c_int) -> Result<(), Errno> {
     const READ_ONLY_WITHOUT_SET_USER: u64 = 1 | 2;
     let attributes =
         MountAttributes { set: READ_ONLY_WITHOUT_SET_USER, clear: 0, propagation: 0, user_namespace: 0 };
-    let flags = if depth == MountDepth::Whole { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the path ends with NUL, the attributes are readable and of the size that is given.
     let result = unsafe {
         let size = size_of::<MountAttributes>();
-        libc::syscall(
-            libc::SYS_mount_setattr,
-            libc::AT_FDCWD,
-            place.as_ptr(),
-            flags,
-            &raw const attributes,
-            size,
-        )
+        let attributes = &raw const attributes;
+        libc::syscall(libc::SYS_mount_setattr, folder, place.as_ptr(), flags, attributes, size)
     };
     done(result)
 }

@@ -30,7 +30,7 @@ use super::settings::{SETTINGS_FOLDER, SettingsFound};
 use super::sys;
 use super::sys_walls::{MountDepth, set_mount_read_only};
 use super::system::SYSTEM_FOLDERS;
-use super::walls::ViewStep;
+use super::walls::{EntryNumber, Spot, ViewStep};
 use super::wire::{WallKind, WallStep};
 use super::wire_order::{ViewEntry, ViewKind};
 
@@ -59,6 +59,9 @@ const SETTINGS_OPTIONS: &CStr = c"mode=755,size=128m,nr_inodes=32768";
 const SETTINGS_FRESH: Duration = Duration::from_secs(2);
 /// What is new for every agent.
 const SCRATCH: [&str; 2] = ["/tmp", "/dev/shm"];
+
+/// What an agent does to come to its part, and for which entry of its order.
+pub(super) type Steps = Vec<(EntryNumber, ViewStep)>;
 
 /// Why walls could not be built.
 #[derive(Debug, Clone, Copy)]
@@ -137,43 +140,62 @@ impl View {
     }
 
     /// The steps that bring an agent to its part. `entries` name a folder before what lies in it.
-    pub(super) fn prepare(&mut self, entries: &[ViewEntry]) -> io::Result<Vec<ViewStep>> {
-        self.settings.renew()?;
+    ///
+    /// # Errors
+    /// With the number of the entry that cannot be shown, if it is one.
+    pub(super) fn prepare(&mut self, entries: &[ViewEntry]) -> Result<Steps, (EntryNumber, io::Error)> {
+        self.settings.renew().map_err(|error| (None, error))?;
         let mut fresh: Vec<PathBuf> = SCRATCH.map(PathBuf::from).to_vec();
         let mut steps = Vec::with_capacity(SCRATCH.len() + entries.len());
         for folder in SCRATCH {
-            steps.push(ViewStep::Scratch { target: below_root(Path::new(folder))? });
+            let target = below_root(Path::new(folder)).map_err(|error| (None, error))?;
+            steps.push((None, ViewStep::Scratch { target }));
         }
-        for entry in entries {
-            let path = Path::new(OsStr::from_bytes(&entry.path));
-            let target = below_root(path)?;
-            let cover =
-                fresh.iter().filter(|folder| path.starts_with(folder)).max_by_key(|f| f.as_os_str().len());
-            let parent = path.parent().unwrap_or(Path::new("/"));
-            match cover {
-                Some(cover) => folder_steps(cover, parent, &mut steps)?,
-                None => make_folders(parent, &mut self.made)?,
-            }
-            match entry.kind {
-                ViewKind::Hidden => {
-                    steps.push(ViewStep::Cover { target });
-                    fresh.push(path.to_owned());
-                }
-                ViewKind::Link => steps.push(ViewStep::Link { text: c_string(&entry.text)?, target }),
-                ViewKind::Read | ViewKind::Write => {
-                    let is_folder = fs::metadata(path)?.is_dir();
-                    match (cover.is_some(), is_folder) {
-                        (true, true) => steps.push(ViewStep::Folder { target: target.clone() }),
-                        (true, false) => steps.push(ViewStep::File { target: target.clone() }),
-                        (false, true) => make_folders(path, &mut self.made)?,
-                        (false, false) => make_file(path, &mut self.made)?,
-                    }
-                    let writable = entry.kind == ViewKind::Write;
-                    steps.push(ViewStep::Bind { source: c_string(&entry.path)?, target, writable });
-                }
-            }
+        for (number, entry) in (0..).zip(entries) {
+            let mut part = Vec::new();
+            let prepared = self.prepare_entry(entry, &mut fresh, &mut part);
+            prepared.map_err(|error| (Some(number), error))?;
+            steps.extend(part.into_iter().map(|step| (Some(number), step)));
         }
         Ok(steps)
+    }
+
+    fn prepare_entry(
+        &mut self,
+        entry: &ViewEntry,
+        fresh: &mut Vec<PathBuf>,
+        steps: &mut Vec<ViewStep>,
+    ) -> io::Result<()> {
+        let path = Path::new(OsStr::from_bytes(&entry.path));
+        let cover =
+            fresh.iter().filter(|folder| path.starts_with(folder)).max_by_key(|f| f.as_os_str().len());
+        let parent = path.parent().unwrap_or(Path::new("/"));
+        match cover {
+            Some(cover) => folder_steps(cover, parent, steps)?,
+            None => make_folders(parent, &mut self.made)?,
+        }
+        match entry.kind {
+            ViewKind::Hidden => {
+                steps.push(ViewStep::Cover { target: below_root(path)? });
+                fresh.push(path.to_owned());
+            }
+            ViewKind::Link => {
+                steps.push(ViewStep::Link { text: c_string(&entry.text)?, target: spot(path)? })
+            }
+            ViewKind::Read | ViewKind::Write => {
+                let is_folder = Path::new(OsStr::from_bytes(&entry.text)).symlink_metadata()?.is_dir();
+                match (cover.is_some(), is_folder) {
+                    (true, true) => steps.push(ViewStep::Folder { target: spot(path)? }),
+                    (true, false) => steps.push(ViewStep::File { target: spot(path)? }),
+                    (false, true) => make_folders(path, &mut self.made)?,
+                    (false, false) => make_file(path, &mut self.made)?,
+                }
+                let writable = entry.kind == ViewKind::Write;
+                let (source, target) = (c_string(&entry.text)?, within_root(path)?);
+                steps.push(ViewStep::Bind { source, target, writable });
+            }
+        }
+        Ok(())
     }
 
     /// Removes the places of an agent that is gone: the next one is not to learn even their names.
@@ -240,6 +262,18 @@ fn below_root(path: &Path) -> io::Result<CString> {
     c_string(in_root(path).as_os_str().as_bytes())
 }
 
+/// The same, relative to the root.
+fn within_root(path: &Path) -> io::Result<CString> {
+    below_root(path)?;
+    let inside = path.strip_prefix("/").unwrap_or(path).as_os_str().as_bytes();
+    c_string(if inside.is_empty() { b"." } else { inside })
+}
+
+fn spot(path: &Path) -> io::Result<Spot> {
+    let folder = within_root(path.parent().unwrap_or(Path::new("/")))?;
+    Ok(Spot { folder, name: c_string(path.file_name().unwrap_or(OsStr::new(".")).as_bytes())? })
+}
+
 /// Makes a path of folders in the root and notes those that were missing.
 fn make_folders(path: &Path, made: &mut Vec<PathBuf>) -> io::Result<()> {
     let mut place = root().to_owned();
@@ -272,7 +306,7 @@ fn folder_steps(cover: &Path, path: &Path, steps: &mut Vec<ViewStep>) -> io::Res
     let mut place = cover.to_owned();
     for part in inside.components() {
         place.push(part);
-        steps.push(ViewStep::Folder { target: below_root(&place)? });
+        steps.push(ViewStep::Folder { target: spot(&place)? });
     }
     Ok(())
 }

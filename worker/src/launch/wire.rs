@@ -97,6 +97,8 @@ pub(super) enum SupervisorReply {
         step: StartStep,
         /// The kernel's number for why.
         errno: i32,
+        /// Which path of its view could not be shown, if it was that, counted from 0.
+        entry: Option<u32>,
     },
     /// The agent has ended and nothing is left of it (or as many processes as it says).
     Ended(TreeEnd),
@@ -267,8 +269,9 @@ impl SupervisorReply {
     pub(super) fn encode(self) -> Vec<u8> {
         match self {
             SupervisorReply::Started { pid } => PacketWriter::new(1).number(pid).done(),
-            SupervisorReply::NotStarted { step, errno } => {
-                PacketWriter::new(2).number(step as u32).number(errno as u32).done()
+            SupervisorReply::NotStarted { step, errno, entry } => {
+                let writer = PacketWriter::new(2).number(step as u32).number(errno as u32);
+                writer.number(entry.unwrap_or(u32::MAX)).done()
             }
             SupervisorReply::Ended(end) => {
                 let (kind, value) = match end.main {
@@ -299,7 +302,9 @@ impl SupervisorReply {
             1 => SupervisorReply::Started { pid: rest.number()? },
             2 => {
                 let step = StartStep::from_number(rest.number()?)?;
-                SupervisorReply::NotStarted { step, errno: rest.number()? as i32 }
+                let errno = rest.number()? as i32;
+                let entry = Some(rest.number()?).filter(|entry| *entry != u32::MAX);
+                SupervisorReply::NotStarted { step, errno, entry }
             }
             3 => SupervisorReply::Ended(rest.tree_end()?),
             4 => SupervisorReply::Ready,
@@ -461,7 +466,8 @@ mod tests {
             SupervisorReply::Ready,
             SupervisorReply::Unwalled { step: WallStep::Devices, errno: 1 },
             SupervisorReply::Started { pid: 9 },
-            SupervisorReply::NotStarted { step: StartStep::Exec, errno: 2 },
+            SupervisorReply::NotStarted { step: StartStep::Exec, errno: 2, entry: None },
+            SupervisorReply::NotStarted { step: StartStep::Confine, errno: 2, entry: Some(3) },
             SupervisorReply::Ended(end()),
         ] {
             assert_eq!(SupervisorReply::decode(&reply.encode()), Ok(reply));

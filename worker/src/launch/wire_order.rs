@@ -39,7 +39,7 @@ pub struct ViewEntry {
     pub kind: ViewKind,
     /// Where, the same as on the host; absolute.
     pub path: Vec<u8>,
-    /// Where a link leads to; empty for others.
+    /// Where a link leads to; the path without links of what the host has; else empty.
     pub text: Vec<u8>,
 }
 
