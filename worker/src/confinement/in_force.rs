@@ -10,7 +10,7 @@ use maestro_store::worker::IsolationRecord;
 use super::groups::{ControlGroups, Limited};
 use super::reach::{Reach, ReachFacts};
 use super::rules::RulesVersion;
-use crate::launch::{LaunchError, Launcher, WallKind, WallPlan};
+use crate::launch::{LaunchError, Launcher, WallKind, WallPlan, can_refuse_keyrings};
 
 /// What holds the agents of this worker.
 #[derive(Debug, Clone)]
@@ -155,6 +155,9 @@ impl Confinement {
         }
         if !has_scopes {
             gaps.push("abstract sockets");
+        }
+        if !can_refuse_keyrings() {
+            gaps.push("keyrings of the worker's user");
         }
         gaps.push("loopback");
         gaps

@@ -51,7 +51,7 @@ pub use program::{DEFAULT_PATH, find_program};
 pub(crate) use settings::{SETTINGS_FOLDER, SettingsFound};
 pub use spec::{GROUPS_MAX, LaunchFds, LaunchSpec, LauncherCommand, WallPlan};
 pub(crate) use stillness::is_tree_still;
-pub(crate) use sys_walls::landlock_version;
+pub(crate) use sys_walls::{can_refuse_keyrings, landlock_version};
 pub(crate) use system::SYSTEM_FOLDERS;
 pub(crate) use tree::{descendants_of, parent_of};
 pub use wire::{MainEnd, TreeEnd, TreeEndCause, WallKind, WallStep};

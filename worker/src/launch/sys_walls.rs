@@ -1,4 +1,4 @@
-//! System calls for mounts, capabilities and Landlock that neither Rust nor its crates have safe words for.
+//! System calls for mounts, capabilities, Landlock and filters of system calls that neither Rust nor its crates have safe words for.
 //!
 //! All of them may be made between clone and exec: no allocation, no lock. What is decided with them is in
 //! `walls` and `view`.
@@ -93,6 +93,96 @@ pub(crate) fn landlock_version() -> u32 {
     // SAFETY: with this flag the call reads no attributes, and says so by taking null.
     let version = unsafe { libc::syscall(SYS_LANDLOCK_CREATE_RULESET, ptr::null::<u8>(), 0, ASK_VERSION) };
     u32::try_from(version).unwrap_or(0)
+}
+
+/// What a processor calls the kernel's keyrings by: its name in the audit, and `add_key` to `keyctl` in a row.
+struct KeyringCalls {
+    architecture: u32,
+    first: u32,
+    last: u32,
+}
+
+/// Of this kind of processor, and of the older kind whose programs it runs as well.
+#[cfg(target_arch = "x86_64")]
+const KEYRING_CALLS: [KeyringCalls; 2] = [
+    KeyringCalls { architecture: 0xC000_003E, first: 248, last: 250 },
+    KeyringCalls { architecture: 0x4000_0003, first: 286, last: 288 },
+];
+#[cfg(target_arch = "aarch64")]
+const KEYRING_CALLS: [KeyringCalls; 2] = [
+    KeyringCalls { architecture: 0xC000_00B7, first: 217, last: 219 },
+    KeyringCalls { architecture: 0x4000_0028, first: 309, last: 311 },
+];
+
+/// Refuses the calls of keyrings, which belong to users and not to namespaces, and every call of a processor
+/// that is not known. Made at compile time: nothing is put together between clone and exec.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+static KEYRING_FILTER: [libc::sock_filter; 12] = {
+    /// Where the call's number and its architecture lie in what a filter is given.
+    const NUMBER: u32 = 0;
+    const ARCHITECTURE: u32 = 4;
+    /// Says of a number that it is of the variant with short pointers: the same calls.
+    const SHORT_POINTERS: u32 = 0x4000_0000;
+    const fn load(place: u32) -> libc::sock_filter {
+        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, place, 0, 0)
+    }
+    const fn jump(test: u32, value: u32, then: u8, otherwise: u8) -> libc::sock_filter {
+        step(libc::BPF_JMP | test | libc::BPF_K, value, then, otherwise)
+    }
+    const fn answer(action: u32) -> libc::sock_filter {
+        step(libc::BPF_RET | libc::BPF_K, action, 0, 0)
+    }
+    const fn step(code: u32, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
+        libc::sock_filter { code: code as u16, jt, jf, k }
+    }
+    let [native, older] = KEYRING_CALLS;
+    [
+        load(ARCHITECTURE),
+        jump(libc::BPF_JEQ, native.architecture, 1, 0),
+        jump(libc::BPF_JEQ, older.architecture, 4, 8),
+        load(NUMBER),
+        step(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, !SHORT_POINTERS, 0, 0),
+        jump(libc::BPF_JGE, native.first, 0, 4),
+        jump(libc::BPF_JGT, native.last, 3, 4),
+        load(NUMBER),
+        jump(libc::BPF_JGE, older.first, 0, 1),
+        jump(libc::BPF_JGT, older.last, 0, 1),
+        answer(libc::SECCOMP_RET_ALLOW),
+        answer(libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
+    ]
+};
+
+/// Keeps this process from the kernel's keyrings, for good. It must have given up gaining rights.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+pub(super) fn refuse_keyrings() -> Result<(), Errno> {
+    if !can_refuse_keyrings() {
+        return Ok(());
+    }
+    let program = libc::sock_fprog {
+        len: KEYRING_FILTER.len() as u16,
+        // The kernel only reads it.
+        filter: KEYRING_FILTER.as_ptr().cast_mut(),
+    };
+    // SAFETY: the program and its steps are readable, as many as it says.
+    let result =
+        unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program, 0, 0) };
+    done(result.into())
+}
+
+/// Nothing is known of this kind of processor.
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+pub(super) fn refuse_keyrings() -> Result<(), Errno> {
+    Ok(())
+}
+
+/// Whether this kernel filters system calls, and their numbers are known.
+pub(crate) fn can_refuse_keyrings() -> bool {
+    /// Asks whether an answer of filters is known.
+    const GET_ACTION_AVAIL: c_int = 2;
+    let refusal: u32 = libc::SECCOMP_RET_ERRNO;
+    // SAFETY: the call reads one number.
+    let known = unsafe { libc::syscall(libc::SYS_seccomp, GET_ACTION_AVAIL, 0, &raw const refusal) };
+    known == 0 && cfg!(any(target_arch = "x86_64", target_arch = "aarch64"))
 }
 
 // The same numbers on every architecture, as for all newer system calls.

@@ -87,7 +87,7 @@ impl ChildWalls {
         rustix::process::chdir(c"/")
     }
 
-    /// Gives up what an agent may not have: capabilities, gaining rights by executing, foreign paths.
+    /// Gives up what an agent may not have: capabilities, gaining rights by executing, keyrings, foreign paths.
     pub(super) fn restrict(&self) -> Result<(), Errno> {
         rustix::thread::set_no_new_privs(true)?;
         sys_walls::empty_bounding_set();
@@ -98,6 +98,7 @@ impl ChildWalls {
             inheritable: CapabilitySet::empty(),
         };
         rustix::thread::set_capabilities(None, none)?;
+        sys_walls::refuse_keyrings()?;
         let Some(rules) = &self.rules else { return Ok(()) };
         if self.view.is_some() {
             self.allow(rules, c"/etc", RULES_READ)?;

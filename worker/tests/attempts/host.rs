@@ -27,7 +27,8 @@ pub(crate) const WORKER_COMMAND: &str = "__worker";
 pub(crate) const KNOCK_COMMAND: &str = "__knock";
 
 /// The word that makes this program try to reach what an agent should not: `connect PATH`, `abstract NAME`
-/// (a socket), `ptrace PID`. It exits with 0 if it can.
+/// (a socket), `ptrace PID`, `keyring NAME`, `priority PID`, `limits PID`, and shared memory by `share KEY`, which
+/// makes it, and `shared KEY`, which finds and removes it. It exits with 0 if it can.
 pub(crate) const TRY_COMMAND: &str = "__try";
 
 /// This program.
@@ -79,8 +80,61 @@ fn try_to(way: &str, what: &OsStr) -> std::io::Result<()> {
             let attached = unsafe { libc::ptrace(libc::PTRACE_SEIZE, pid, 0, 0) };
             if attached == -1 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
         }
+        "keyring" => keyring(what),
+        "priority" => {
+            /// Everybody may lower a priority to this.
+            const LOWEST: libc::c_int = 19;
+            let pid = number(what);
+            // SAFETY: the call takes numbers.
+            done(unsafe { libc::setpriority(libc::PRIO_PROCESS, pid as libc::id_t, LOWEST) }.into())
+        }
+        "limits" => {
+            let limit = libc::rlimit { rlim_cur: 900, rlim_max: 900 };
+            // SAFETY: the new limit is readable; null says that the old one is not wanted.
+            let set =
+                unsafe { libc::prlimit(number(what), libc::RLIMIT_NOFILE, &limit, std::ptr::null_mut()) };
+            done(set.into())
+        }
+        "share" | "shared" => {
+            let flags = if way == "share" { libc::IPC_CREAT | 0o600 } else { 0 };
+            // SAFETY: the calls take numbers; null says that no description is wanted.
+            unsafe {
+                let memory = libc::shmget(number(what), 1, flags);
+                done(memory.into())?;
+                if way == "shared" {
+                    done(libc::shmctl(memory, libc::IPC_RMID, std::ptr::null_mut()).into())?;
+                }
+            }
+            Ok(())
+        }
         other => panic!("no way is called {other}"),
     }
+}
+
+fn number(text: &OsStr) -> libc::pid_t {
+    text.to_str().and_then(|text| text.parse().ok()).expect("a number")
+}
+
+fn done(result: libc::c_long) -> std::io::Result<()> {
+    if result == -1 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Fails only if each call is refused as such.
+fn keyring(name: &OsStr) -> std::io::Result<()> {
+    const OF_THE_USER: libc::c_long = -4;
+    const UNLINK: libc::c_long = 9;
+    let name = std::ffi::CString::new(name.as_encoded_bytes()).expect("no NUL");
+    // SAFETY: the calls take numbers, texts that end with NUL, and a payload of the length that is given.
+    let results = unsafe {
+        let (kind, payload) = (c"user".as_ptr(), c"x".as_ptr());
+        let key = libc::syscall(libc::SYS_add_key, kind, name.as_ptr(), payload, 1_usize, OF_THE_USER);
+        let added = done(key);
+        let none = std::ptr::null::<libc::c_char>();
+        let found = done(libc::syscall(libc::SYS_request_key, kind, name.as_ptr(), none, 0));
+        [added, found, done(libc::syscall(libc::SYS_keyctl, UNLINK, key, OF_THE_USER))]
+    };
+    let refused = |result: &std::io::Result<()>| matches!(result, Err(error) if error.raw_os_error() == Some(libc::EPERM));
+    if results.iter().all(refused) { Err(std::io::ErrorKind::PermissionDenied.into()) } else { Ok(()) }
 }
 
 /// Until the other end closes. That one sends what it cannot take back must not keep it from reading.

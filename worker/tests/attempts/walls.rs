@@ -12,6 +12,7 @@ use maestro_worker::launch::WallKind;
 use maestro_worker::workspace::{AssignedFolder, WorkspacePlace};
 
 use crate::confined::skipped;
+use crate::host::host_program;
 use crate::support::{DEADLINE, Site, agent_type, failed, result};
 
 /// Sites whose agents have each kind of walls that this host can build, without namespaces as well.
@@ -206,6 +207,27 @@ async fn a_type_that_names_what_it_may_not_fails_alone_and_says_which_path() {
             assert!(message.contains(&format!("`{}`", root.display())), "{kind}: {message}");
         }
         assert_eq!(result(&site.run(site.script("echo served")).await), "served", "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn keyrings_are_closed_to_every_confined_agent() {
+    let script = |site: &Site| {
+        let probe = host_program();
+        site.script(&format!(
+            "{} __try keyring {} && echo reached || echo refused",
+            probe.display(),
+            site.mark
+        ))
+    };
+    let site = Site::new();
+    let mut order = script(&site);
+    order.agent = site.agent("none");
+    if result(&site.run(order).await) != "reached" {
+        return skipped("this host has no keyrings for anybody");
+    }
+    for (kind, site) in walled_sites().await {
+        assert_eq!(result(&site.run(script(&site)).await), "refused", "{kind}");
     }
 }
 
