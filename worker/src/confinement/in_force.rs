@@ -146,6 +146,10 @@ impl Confinement {
         let mut gaps = Vec::new();
         if let NamespacesFound::Refused(_) = self.namespaces {
             gaps.extend(["path-named sockets", "the process list", "modes and times of files"]);
+            gaps.extend([
+                "System V shared memory",
+                "priorities and resource limits of processes of the same user",
+            ]);
             if !has_scopes {
                 gaps.push("signals to processes of the same user");
             }
