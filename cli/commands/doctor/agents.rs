@@ -59,12 +59,27 @@ fn program(settings: &Settings, agent: &AgentType) -> String {
     }
 }
 
-/// A worker says its reason with the way to mend it in brackets behind.
+/// A worker says its reason with the way to mend it in brackets behind. Both may hold brackets of their own, so
+/// that the last one is followed back to where it was opened.
 pub(super) fn split_mend(reason: &str) -> (String, String) {
-    match reason.split_once(" (").and_then(|(found, rest)| Some((found, rest.strip_suffix(')')?))) {
-        Some((found, mend)) => (found.to_owned(), mend.to_owned()),
+    match opened_by_the_last(reason).and_then(|at| Some((reason[..at].strip_suffix(' ')?, at))) {
+        Some((found, at)) => (found.to_owned(), reason[at + 1..reason.len() - 1].to_owned()),
         None => (reason.to_owned(), "other workers may serve it".to_owned()),
     }
+}
+
+/// Where the bracket opens that closes a text.
+fn opened_by_the_last(text: &str) -> Option<usize> {
+    let mut depth = 0_usize;
+    for (at, letter) in text.strip_suffix(')').map(|_| text)?.char_indices().rev() {
+        match letter {
+            ')' => depth += 1,
+            '(' if depth == 1 => return Some(at),
+            '(' => depth -= 1,
+            _ => {}
+        }
+    }
+    None
 }
 
 #[cfg(test)]
@@ -78,6 +93,14 @@ mod tests {
             (found.as_str(), mend.as_str()),
             ("binary not found: `kilo`", "install it, or put it on PATH")
         );
+        let (found, mend) = split_mend("no engine (os error 13) (start it (as root), or name another)");
+        assert_eq!(
+            (found.as_str(), mend.as_str()),
+            ("no engine (os error 13)", "start it (as root), or name another")
+        );
+        for plain in ["of no use)", "(all of it)", "opened (and not closed"] {
+            assert_eq!(split_mend(plain).0, plain);
+        }
         assert_eq!(split_mend("containers are not supported").0, "containers are not supported");
     }
 }
