@@ -2,7 +2,8 @@
 //!
 //! Version 2 where the worker may divide its own group, else the old controllers, each where the worker may make
 //! a group below its own. Every worker has one folder of groups, named after it: what an earlier life of it left
-//! there is removed when it starts. An attempt whose type asks for no limit has no group.
+//! there is removed when it starts, and so are those of workers that were killed and never came back: a worker
+//! that lives holds a lock on its folders. An attempt whose type asks for no limit has no group.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -13,6 +14,7 @@ use std::thread;
 use std::time::Duration;
 
 use maestro_model::agent_type::Resources;
+use rustix::fs::FlockOperation;
 use sha2::{Digest, Sha256};
 
 use super::group_mounts::{GroupVersion, controller_folders};
@@ -23,6 +25,11 @@ const CPU_SPAN_US: u64 = 100_000;
 const REMOVE_TRIES_MAX: u32 = 50;
 /// Between two tries.
 const REMOVE_WAIT: Duration = Duration::from_millis(20);
+
+/// What the name of a worker's folder begins with; sixteen digits follow.
+const NAME_PREFIX: &str = "maestro-";
+/// Most folders of lost workers that one start removes from one place.
+const LOST_WORKERS_MAX: usize = 1024;
 
 /// What a control group can limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -77,27 +84,33 @@ struct WorkerGroups {
     version: GroupVersion,
     /// The worker's own folder for each controller; the same for all of version 2.
     folders: Vec<(Limited, PathBuf)>,
+    /// Say that the worker lives, until they are closed.
+    _locks: Vec<OwnedFd>,
 }
 
 impl ControlGroups {
     /// Makes the folders of a worker. `owner` is what only one worker of this host is at a time.
     pub fn open(owner: &str) -> ControlGroups {
         let digest = Sha256::digest(owner);
-        let name = digest[..8].iter().fold("maestro-".to_owned(), |name, byte| format!("{name}{byte:02x}"));
+        let name = digest[..8].iter().fold(NAME_PREFIX.to_owned(), |name, byte| format!("{name}{byte:02x}"));
         let (version, parents) = controller_folders();
-        let mut folders = Vec::new();
+        let (mut folders, mut locks) = (Vec::new(), Vec::new());
         for (limited, parent) in parents {
             let folder = parent.join(&name);
             clear(&folder);
+            remove_lost_workers(&parent);
             match make(&folder, version) {
-                Ok(()) => folders.push((limited, folder)),
+                Ok(()) => {
+                    locks.extend(lock(&folder, FlockOperation::NonBlockingLockShared));
+                    folders.push((limited, folder));
+                }
                 Err(error) => tracing::debug!(folder = %folder.display(), "no groups here: {error}"),
             }
         }
         if folders.is_empty() {
             return ControlGroups::default();
         }
-        ControlGroups { inner: Some(Arc::new(WorkerGroups { version, folders })) }
+        ControlGroups { inner: Some(Arc::new(WorkerGroups { version, folders, _locks: locks })) }
     }
 
     /// Whether something can be limited here.
@@ -125,7 +138,14 @@ impl ControlGroups {
             let folder = parent.join(name);
             if !group.folders.contains(&folder) {
                 clear(&folder);
-                fs::create_dir(&folder)?;
+                match fs::create_dir(&folder) {
+                    // Another worker took this one for lost, in the moment before it had its lock.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                        make(parent, groups.version)?;
+                        fs::create_dir(&folder)?;
+                    }
+                    made => made?,
+                }
                 group.folders.push(folder.clone());
             }
             groups.limit(&folder, limited, resources)?;
@@ -241,6 +261,32 @@ fn make(folder: &Path, version: GroupVersion) -> io::Result<()> {
     File::options().write(true).open(folder.join("cgroup.procs")).map(drop)
 }
 
+/// Removes the folders of workers that are gone, as far as nothing runs in them.
+fn remove_lost_workers(parent: &Path) {
+    let entries = fs::read_dir(parent).into_iter().flatten().flatten();
+    let is_workers = |name: &str| {
+        let digits = name.strip_prefix(NAME_PREFIX);
+        digits.is_some_and(|rest| rest.len() == 16 && rest.bytes().all(|digit| digit.is_ascii_hexdigit()))
+    };
+    let workers = entries.filter(|entry| entry.file_name().to_str().is_some_and(is_workers));
+    for folder in workers.take(LOST_WORKERS_MAX).map(|entry| entry.path()) {
+        let Ok(_alone) = lock(&folder, FlockOperation::NonBlockingLockExclusive) else { continue };
+        for attempt in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            // Not if something runs there, or if it is no group.
+            let _ = fs::remove_dir(attempt.path());
+        }
+        if fs::remove_dir(&folder).is_ok() {
+            tracing::debug!(folder = %folder.display(), "removed the control group of a worker that is gone");
+        }
+    }
+}
+
+fn lock(folder: &Path, operation: FlockOperation) -> io::Result<OwnedFd> {
+    let file = File::open(folder)?;
+    rustix::fs::flock(&file, operation)?;
+    Ok(file.into())
+}
+
 /// Removes a group and those in it, ending what still runs there.
 fn clear(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -280,10 +326,35 @@ mod tests {
     }
 
     #[test]
+    fn folders_of_workers_that_are_gone_are_removed_and_of_others_kept() {
+        let place = tempfile::tempdir().expect("a folder");
+        let make = |name: &str| {
+            let folder = place.path().join(name);
+            fs::create_dir_all(&folder).expect("ours");
+            folder
+        };
+        let lost = make("maestro-0123456789abcdef");
+        make("maestro-0123456789abcdef/t.1");
+        let kept = [
+            make("maestro-1123456789abcdef"),
+            make("maestro-2123456789abcdef"),
+            make("maestro-itself"),
+            make("maestro-0123456789abcdefg"),
+            make("system.slice"),
+        ];
+        let _lives = lock(&kept[0], FlockOperation::NonBlockingLockShared).expect("nobody else");
+        // As a group refuses to go in which something runs.
+        fs::write(kept[1].join("cgroup.procs"), "1").expect("ours");
+        remove_lost_workers(place.path());
+        assert!(!lost.exists());
+        assert!(kept.iter().all(|folder| folder.is_dir()), "{kept:?}");
+    }
+
+    #[test]
     fn limits_of_version_two_are_written_as_the_kernel_reads_them() {
         let place = tempfile::tempdir().expect("a folder");
         let folders = Limited::ALL.map(|limited| (limited, place.path().to_owned())).to_vec();
-        let inner = Some(Arc::new(WorkerGroups { version: GroupVersion::Two, folders }));
+        let inner = Some(Arc::new(WorkerGroups { version: GroupVersion::Two, folders, _locks: Vec::new() }));
         let resources =
             Resources { memory_bytes: Some(1 << 20), cpus: Some(1.5), pids: Some(9), required: true };
         let groups = ControlGroups { inner };
