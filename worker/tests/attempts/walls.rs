@@ -243,7 +243,7 @@ async fn workspaces_of_others_are_hidden_also_below_another_name_of_their_folder
         fs::write(other.join("secret"), "of another").expect("ours");
         fs::write(above.join("plain"), "for all").expect("ours");
         let script = format!(
-            "cat {0}/root/shell/other/secret; cat {0}/plain; ls {0}/root/shell/other",
+            "cat {0}/root/shell/other/secret; cat {0}/plain; ls {0}/root/shell/other; true",
             linked.display()
         );
         let end = site.run(in_kept_folder(&site, &script, &[&linked], &[])).await;
